@@ -1,0 +1,152 @@
+//! One user in one call.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::call::id::UserId;
+use crate::call::state::{ConnectionState, Quality, Role};
+use crate::call::time::Timestamp;
+
+/// What a participant sends, or wants changed: `None` leaves a setting as it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether the microphone is on.
+    pub audio: Option<bool>,
+    /// Whether the camera is on.
+    pub video: Option<bool>,
+    /// Whether a screen is shared.
+    pub screen_share: Option<bool>,
+}
+
+/// Whether a participant's sockets are there. Only who has had a socket can lose it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sockets {
+    /// No socket since the join: a client of REST alone.
+    Never,
+    /// At least one socket.
+    Here,
+    /// There was one; there is none now.
+    Gone,
+}
+
+/// One user in one call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Participant {
+    /// The participant's own id, which rows refer to.
+    pub id: Uuid,
+    /// Who it is.
+    pub user: UserId,
+    /// Started the call, or was invited.
+    pub role: Role,
+    /// How the participant stands towards the call.
+    pub connection: ConnectionState,
+    /// When the user first joined.
+    pub joined_at: Option<Timestamp>,
+    /// When the user last left; `None` while in the call.
+    pub left_at: Option<Timestamp>,
+    /// The microphone is on.
+    pub audio: bool,
+    /// The camera is on.
+    pub video: bool,
+    /// A screen is shared.
+    pub screen_share: bool,
+    /// The rating of the last quality sample.
+    pub quality: Option<Quality>,
+    /// Being rung until then; `None` when not being rung.
+    pub ring_deadline: Option<Timestamp>,
+    /// Lost, and expected back until then.
+    pub grace_deadline: Option<Timestamp>,
+    /// Whether the participant's sockets are there.
+    pub sockets: Sockets,
+    /// Media is up: at once where it goes peer to peer, else when LiveKit or the client says so.
+    pub media_up: bool,
+    /// Start of the present stay; `None` when not in the call.
+    pub since: Option<Timestamp>,
+    /// Milliseconds of the stays before the present one.
+    pub earlier_ms: u64,
+}
+
+impl Participant {
+    /// One who is asked to join, and not yet rung.
+    pub fn invited(id: Uuid, user: UserId, role: Role) -> Self {
+        Self {
+            id,
+            user,
+            role,
+            connection: ConnectionState::Invited,
+            joined_at: None,
+            left_at: None,
+            audio: true,
+            video: false,
+            screen_share: false,
+            quality: None,
+            ring_deadline: None,
+            grace_deadline: None,
+            sockets: Sockets::Never,
+            media_up: false,
+            since: None,
+            earlier_ms: 0,
+        }
+    }
+
+    /// In the call right now, even when expected back after a loss.
+    pub fn is_joined(&self) -> bool {
+        matches!(
+            self.connection,
+            ConnectionState::Connecting
+                | ConnectionState::Connected
+                | ConnectionState::Reconnecting
+        )
+    }
+
+    /// Being rung right now.
+    pub fn is_rung(&self) -> bool {
+        self.ring_deadline.is_some()
+    }
+
+    /// May still say yes or no: rung, or invited to a call that rings nobody.
+    pub fn is_pending(&self) -> bool {
+        matches!(self.connection, ConnectionState::Invited | ConnectionState::Ringing)
+    }
+
+    /// Gets the call's events: everyone but who declined, left or was removed.
+    pub fn listens(&self) -> bool {
+        !matches!(
+            self.connection,
+            ConnectionState::Declined | ConnectionState::Removed | ConnectionState::Left
+        )
+    }
+
+    /// Whole seconds in the call, over all stays; `None` for one who never joined.
+    pub fn duration(&self, now: Timestamp) -> Option<u64> {
+        self.joined_at?;
+        let present = self.since.map_or(Duration::ZERO, |since| now.since(since));
+        Some((Duration::from_millis(self.earlier_ms) + present).as_secs())
+    }
+
+    /// Ends the present stay.
+    pub(super) fn depart(&mut self, connection: ConnectionState, now: Timestamp) {
+        if let Some(since) = self.since.take() {
+            let stay = u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX);
+            self.earlier_ms = self.earlier_ms.saturating_add(stay);
+            self.left_at = Some(now);
+        }
+        self.connection = connection;
+        self.ring_deadline = None;
+        self.grace_deadline = None;
+        self.media_up = false;
+        self.screen_share = false;
+        self.sockets = Sockets::Never;
+    }
+
+    /// Takes over the settings that are given; says whether one changed.
+    pub(super) fn set(&mut self, settings: Settings) -> bool {
+        let before = (self.audio, self.video, self.screen_share);
+        self.audio = settings.audio.unwrap_or(self.audio);
+        self.video = settings.video.unwrap_or(self.video);
+        self.screen_share = settings.screen_share.unwrap_or(self.screen_share);
+        before != (self.audio, self.video, self.screen_share)
+    }
+}
