@@ -48,8 +48,8 @@ pub struct Invitee {
     pub user: UserId,
     /// The participant id, where the user is new to the call.
     pub participant: Uuid,
-    /// Why the user can't be rung right now.
-    pub unavailable: Option<Unavailable>,
+    /// Has joined another live call, so is not rung.
+    pub busy: bool,
 }
 
 /// Why a user is not rung.
