@@ -1,0 +1,184 @@
+//! The facts of a call as clients see them.
+
+use serde::Serialize;
+
+use crate::call::command::Unavailable;
+use crate::call::id::{CallId, UserId};
+use crate::call::model::Call;
+use crate::call::record::{CallRecord, ParticipantRecord};
+use crate::call::state::Role;
+use crate::call::time::Timestamp;
+use crate::wire::time::Iso;
+
+/// A call object (contract, section 4).
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CallView<'a> {
+    id: CallId,
+    room_id: String,
+    r#type: &'static str,
+    state: &'static str,
+    initiator_id: &'a str,
+    chat_id: Option<&'a str>,
+    is_group: bool,
+    max_participants: u16,
+    started_at: Option<Iso>,
+    ended_at: Option<Iso>,
+    duration: Option<u64>,
+    end_reason: Option<&'static str>,
+    recording_enabled: bool,
+    recording_url: Option<&'a str>,
+    created_at: Iso,
+    updated_at: Iso,
+    epoch: u64,
+    seq: u64,
+}
+
+impl<'a> From<&'a CallRecord> for CallView<'a> {
+    fn from(it: &'a CallRecord) -> Self {
+        Self {
+            id: it.id,
+            room_id: it.id.room(),
+            r#type: it.call_type.as_str(),
+            state: it.state.as_str(),
+            initiator_id: it.initiator.as_str(),
+            chat_id: it.chat.as_ref().map(|chat| chat.as_str()),
+            is_group: it.is_group,
+            max_participants: it.max_participants,
+            started_at: it.started_at.map(Iso),
+            ended_at: it.ended_at.map(Iso),
+            duration: it.duration,
+            end_reason: it.end_reason.map(|reason| reason.as_str()),
+            recording_enabled: false,
+            recording_url: None,
+            created_at: Iso(it.created_at),
+            updated_at: Iso(it.updated_at),
+            epoch: it.epoch,
+            seq: it.seq,
+        }
+    }
+}
+
+/// A participant object (contract, section 4).
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ParticipantView<'a> {
+    id: uuid::Uuid,
+    call_id: CallId,
+    user_id: &'a str,
+    role: &'static str,
+    joined_at: Option<Iso>,
+    left_at: Option<Iso>,
+    duration: Option<u64>,
+    connection_state: &'static str,
+    audio_enabled: bool,
+    video_enabled: bool,
+    screen_share_enabled: bool,
+    connection_quality: Option<&'static str>,
+}
+
+impl<'a> From<&'a ParticipantRecord> for ParticipantView<'a> {
+    fn from(it: &'a ParticipantRecord) -> Self {
+        Self {
+            id: it.id,
+            call_id: it.call,
+            user_id: it.user.as_str(),
+            role: it.role.as_str(),
+            joined_at: it.joined_at.map(Iso),
+            left_at: it.left_at.map(Iso),
+            duration: it.duration,
+            connection_state: it.connection.as_str(),
+            audio_enabled: it.audio,
+            video_enabled: it.video,
+            screen_share_enabled: it.screen_share,
+            connection_quality: it.quality.map(|quality| quality.as_str()),
+        }
+    }
+}
+
+/// A call and everyone in it, taken out of a live call or read from the store.
+#[derive(Debug, Clone)]
+pub struct CallFacts {
+    /// The call.
+    pub call: CallRecord,
+    /// Everyone who ever belonged to it.
+    pub participants: Vec<ParticipantRecord>,
+}
+
+impl CallFacts {
+    /// The facts of a live call at `now`.
+    pub fn of(call: &Call, now: Timestamp) -> Self {
+        Self { call: call.record(), participants: call.participant_records(now) }
+    }
+
+    /// Whether `user` belongs to the call, in whatever state.
+    pub fn has(&self, user: &UserId) -> bool {
+        self.participant(user).is_some()
+    }
+
+    /// The participant that `user` is.
+    pub fn participant(&self, user: &UserId) -> Option<&ParticipantRecord> {
+        self.participants.iter().find(|it| it.user == *user)
+    }
+
+    /// The call object.
+    pub fn call_view(&self) -> CallView<'_> {
+        CallView::from(&self.call)
+    }
+
+    /// The participant objects.
+    pub fn participant_views(&self) -> Vec<ParticipantView<'_>> {
+        self.participants.iter().map(ParticipantView::from).collect()
+    }
+
+    /// `{call, participants}`.
+    pub fn view(&self) -> CallDetails<'_> {
+        CallDetails { call: self.call_view(), participants: self.participant_views() }
+    }
+
+    /// The call object with its participants and its initiator inside, as lists show it.
+    pub fn entry(&self) -> CallEntry<'_> {
+        let initiator = self.participants.iter().find(|it| it.role == Role::Initiator);
+        CallEntry {
+            call: self.call_view(),
+            initiator: initiator.map(ParticipantView::from),
+            participants: self.participant_views(),
+        }
+    }
+}
+
+/// `{call, participants}`.
+#[derive(Debug, Serialize)]
+pub struct CallDetails<'a> {
+    call: CallView<'a>,
+    participants: Vec<ParticipantView<'a>>,
+}
+
+/// A call in a list.
+#[derive(Debug, Serialize)]
+pub struct CallEntry<'a> {
+    #[serde(flatten)]
+    call: CallView<'a>,
+    initiator: Option<ParticipantView<'a>>,
+    participants: Vec<ParticipantView<'a>>,
+}
+
+/// One who was called and is not rung.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UnavailableView {
+    user_id: String,
+    why: &'static str,
+}
+
+impl UnavailableView {
+    /// Words for `why`: busy, `rate_limited`, removed.
+    pub fn new(user: &UserId, why: Unavailable) -> Self {
+        let why = match why {
+            Unavailable::Busy => "busy",
+            Unavailable::RateLimited => "rate_limited",
+            Unavailable::Removed => "removed",
+        };
+        Self { user_id: user.as_str().to_owned(), why }
+    }
+}
