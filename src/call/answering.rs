@@ -13,8 +13,8 @@ impl Step<'_> {
         let member = self.call.participant(user).ok_or(Refusal::Forbidden)?;
         if member.is_rung() && member.connection == ConnectionState::Invited {
             self.edit(user, |it| it.connection = ConnectionState::Ringing);
-            let initiator = vec![self.call.initiator.clone()];
-            self.tell(initiator, None, Event::Ringing { user: user.clone() });
+            let caller = self.users(|it| it.role == Role::Initiator && it.listens());
+            self.tell(caller, None, Event::Ringing { user: user.clone() });
         }
         Ok(())
     }
@@ -89,7 +89,8 @@ impl Step<'_> {
     /// No from one who is called; from anyone else who belongs to the call it comes too late.
     pub(super) fn decline(&mut self, user: UserId) -> Result<(), Refusal> {
         let member = self.call.participant(&user).ok_or(Refusal::Forbidden)?;
-        if member.role == Role::Initiator {
+        // The initiator has nothing to decline, unless it left and is called back.
+        if member.role == Role::Initiator && !member.is_pending() {
             return Err(Refusal::Forbidden);
         }
         if member.is_pending() && !self.call.state.is_terminal() {
@@ -107,8 +108,12 @@ impl Step<'_> {
         if !self.live_member(by)?.is_joined() {
             return Err(Refusal::Forbidden);
         }
-        let called: Vec<Invitee> =
-            invitees.iter().filter(|it| self.callable(it)).cloned().collect();
+        let mut called: Vec<Invitee> = Vec::new();
+        for invitee in invitees.iter().filter(|it| self.callable(it)) {
+            if called.iter().all(|it| it.user != invitee.user) {
+                called.push(invitee.clone());
+            }
+        }
         self.room_for(&called)?;
         for invitee in invitees {
             if self.is_removed(&invitee.user) {
@@ -156,12 +161,13 @@ impl Step<'_> {
                 let user = invitee.user.clone();
                 self.enroll(Participant::invited(invitee.participant, user, Role::Participant));
             }
+            // Busy is who can't be rung; where nobody is rung, nobody is.
+            let busy = ring && invitee.busy;
             self.edit(&invitee.user, |it| {
-                it.connection =
-                    if invitee.busy { ConnectionState::Busy } else { ConnectionState::Invited };
-                it.ring_deadline = (ring && !invitee.busy).then_some(expires_at);
+                it.connection = if busy { ConnectionState::Busy } else { ConnectionState::Invited };
+                it.ring_deadline = (ring && !busy).then_some(expires_at);
             });
-            if invitee.busy {
+            if busy {
                 self.effect(Effect::Unavailable(invitee.user.clone(), Unavailable::Busy));
             } else if ring {
                 receivers.push(invitee.user.clone());

@@ -1,6 +1,6 @@
 //! What time does to a call. All deadlines are absolute, so that they survive a restart.
 
-use crate::call::command::{Effect, Event, Refusal};
+use crate::call::command::{Effect, Event};
 use crate::call::machine::Step;
 use crate::call::model::{Call, ENDING_SOON};
 use crate::call::participant::{Participant, Sockets};
@@ -31,13 +31,15 @@ impl Call {
     }
 
     /// Brings a call back after a restart or a takeover: sockets are gone with the process, so the
-    /// grace of those who had one counts from now. Nobody is there to be told.
+    /// grace of those who had one counts from now, but where media goes on without us. Nobody is
+    /// there to be told.
     pub fn restore(&mut self, now: Timestamp) {
         let grace = now.plus(self.limits.reconnecting);
+        let media = self.media == MediaPath::Livekit;
         for it in self.participants.iter_mut().filter(|it| it.is_joined()) {
             if it.sockets == Sockets::Here {
                 it.sockets = Sockets::Gone;
-                it.grace_deadline = Some(grace);
+                it.grace_deadline = (!media || !it.media_up).then_some(grace);
             } else if it.grace_deadline.is_some() {
                 it.grace_deadline = Some(grace);
             }
@@ -47,13 +49,13 @@ impl Call {
 
 impl Step<'_> {
     /// Whatever is due happens; asking too early changes nothing.
-    pub(super) fn tick(&mut self) -> Result<(), Refusal> {
+    pub(super) fn tick(&mut self) {
         if self.call.state.is_terminal() {
-            return Ok(());
+            return;
         }
         if self.call.ends_at() <= self.now {
             self.time_is_up();
-            return Ok(());
+            return;
         }
         self.expire_rings();
         self.expire_graces();
@@ -61,14 +63,14 @@ impl Step<'_> {
             self.end(State::Ended, EndReason::Normal);
         }
         if self.call.connect_deadline.is_some_and(|it| it <= self.now) && self.is_live() {
-            self.check_media()?;
+            self.call.connect_deadline = Some(self.now.plus(self.call.limits.connecting));
+            self.effect(Effect::CheckMedia);
         }
         if self.call.warns_at().is_some_and(|it| it <= self.now) && self.is_live() {
             self.call.warned = true;
             let ends_at = self.call.ends_at();
             self.tell_all(Event::EndingSoon { ends_at });
         }
-        Ok(())
     }
 
     fn is_live(&self) -> bool {
@@ -104,15 +106,5 @@ impl Step<'_> {
                 self.lose(&user);
             }
         }
-    }
-
-    /// Media did not come up in time: LiveKit knows who is there, and without it we do.
-    fn check_media(&mut self) -> Result<(), Refusal> {
-        self.call.connect_deadline = Some(self.now.plus(self.call.limits.connecting));
-        match self.call.media {
-            MediaPath::Livekit => self.effect(Effect::CheckMedia),
-            MediaPath::Peer => self.media_checked(&[])?,
-        }
-        Ok(())
     }
 }

@@ -39,16 +39,17 @@ impl Step<'_> {
     }
 
     /// Throws a user out for good. Removing one who is removed changes nothing.
-    pub(super) fn remove(&mut self, by: &UserId, user: UserId) -> Result<(), Refusal> {
-        if self.live_member(by)?.role != Role::Initiator {
+    pub(super) fn remove(&mut self, by: &UserId, user: &UserId) -> Result<(), Refusal> {
+        let remover = self.live_member(by)?;
+        if remover.role != Role::Initiator || !remover.is_joined() {
             return Err(Refusal::Forbidden);
         }
-        let member = self.call.participant(&user).ok_or(Refusal::NoSuchParticipant)?;
+        let member = self.call.participant(user).ok_or(Refusal::NoSuchParticipant)?;
         if member.role == Role::Initiator {
             return Err(Refusal::InitiatorStays);
         }
         if member.connection != ConnectionState::Removed {
-            self.dismiss(&user, LeaveReason::Removed);
+            self.dismiss(user, LeaveReason::Removed);
             self.actor = Some(by.clone());
         }
         Ok(())

@@ -136,7 +136,7 @@ impl<'a> Step<'a> {
             Command::Decline { user } => self.decline(user),
             Command::End { user } => self.hang_up(user),
             Command::Invite { by, invitees } => self.invite(&by, &invitees),
-            Command::Remove { by, user } => self.remove(&by, user),
+            Command::Remove { by, user } => self.remove(&by, &user),
             Command::Change { user, settings } => self.change(&user, settings),
             Command::MediaUp { user } => self.media_up(&user),
             Command::MediaDown { user } => self.media_down(&user),
@@ -144,7 +144,10 @@ impl<'a> Step<'a> {
             Command::SocketBack { user } => self.socket_back(&user),
             Command::Sampled { user, quality } => self.sampled(user, quality),
             Command::MediaChecked { present } => self.media_checked(&present),
-            Command::Tick => self.tick(),
+            Command::Tick => {
+                self.tick();
+                Ok(())
+            }
             Command::Abort => self.abort(),
         }
     }
@@ -260,7 +263,7 @@ impl<'a> Step<'a> {
         }
         if self.call.is_answered() {
             self.settle_answered();
-        } else if !self.call.participants.iter().any(Participant::is_pending) {
+        } else if !self.hosted() && !self.call.participants.iter().any(Participant::is_pending) {
             let (state, reason) = self.unanswered();
             self.end(state, reason);
         }
@@ -285,20 +288,26 @@ impl<'a> Step<'a> {
         }
     }
 
+    /// A call that rings nobody lives while its initiator is in it.
+    fn hosted(&self) -> bool {
+        self.call.silent && self.call.is_joined(&self.call.initiator)
+    }
+
     fn settle_answered(&mut self) {
-        let joined = self.call.joined();
-        if joined == 0 || (!self.call.is_group && joined < 2) {
+        let (joined, hosted) = (self.call.joined(), self.hosted());
+        if joined == 0 || (!self.call.is_group && joined < 2 && !hosted) {
             self.end(State::Ended, self.cause);
             return;
         }
-        let hosted = self.call.silent && self.call.is_joined(&self.call.initiator);
         let rung = self.call.participants.iter().any(Participant::is_rung);
         let alone = joined == 1 && !rung && !hosted;
         let limits = self.call.limits;
         let due = self.call.alone_deadline.unwrap_or(self.now.plus(limits.alone));
         self.call.alone_deadline = alone.then_some(due);
         if self.call.state == State::Ringing {
-            self.call.connect_deadline = Some(self.now.plus(limits.connecting));
+            // Peer to peer nobody can be asked: two who are there are connected.
+            let asked = self.call.media == MediaPath::Livekit;
+            self.call.connect_deadline = asked.then_some(self.now.plus(limits.connecting));
             self.enter(State::Connecting);
         }
         self.settle_media();

@@ -34,13 +34,16 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// The user's media is gone; a socket that is still there keeps the user in the call.
+    /// The user's media is gone; a socket that is still there keeps the user in the call, as one who
+    /// connects anew.
     pub(super) fn media_down(&mut self, user: &UserId) -> Result<(), Refusal> {
         let member = self.live_member(user)?;
         if member.is_joined() && member.media_up && self.call.media == MediaPath::Livekit {
-            let alone = member.sockets == Sockets::Gone;
+            let reachable = member.sockets == Sockets::Here;
             self.edit(user, |it| it.media_up = false);
-            if alone {
+            if reachable {
+                self.regain(user);
+            } else {
                 self.await_return(user);
             }
         }
@@ -50,7 +53,7 @@ impl Step<'_> {
     /// The user's last socket is gone; media that goes on through LiveKit keeps the user in the call.
     pub(super) fn sockets_gone(&mut self, user: &UserId) -> Result<(), Refusal> {
         let member = self.live_member(user)?;
-        if member.is_joined() && member.sockets != Sockets::Gone {
+        if member.is_joined() && member.sockets == Sockets::Here {
             let media = self.call.media == MediaPath::Livekit && member.media_up;
             self.edit(user, |it| it.sockets = Sockets::Gone);
             if !media {
@@ -82,7 +85,7 @@ impl Step<'_> {
         }
     }
 
-    /// Reachable again, or with media for the first time: told only where it shows.
+    /// Reachable, with media or without: told only where it shows.
     fn regain(&mut self, user: &UserId) {
         let started = self.call.started_at.is_some();
         let Some(before) = self.call.participant(user).map(|it| it.connection) else { return };
@@ -115,19 +118,15 @@ impl Step<'_> {
     }
 
     /// LiveKit has said who is in the room of a call that is connecting too long. Who is there has
-    /// media; with fewer than two, and nobody left to answer, media will not come up.
+    /// media; where nobody is, media will not come up.
     pub(super) fn media_checked(&mut self, present: &[UserId]) -> Result<(), Refusal> {
         if self.call.state != State::Connecting {
             return Ok(());
         }
-        for user in self.users(|it| it.is_joined() && !it.media_up && present.contains(&it.user)) {
-            self.edit(&user, |it| it.media_up = true);
+        for user in self.users(|it| it.is_joined() && present.contains(&it.user)) {
+            self.media_up(&user)?;
         }
-        let there = |it: &Participant| {
-            it.is_joined() && it.media_up && it.connection != ConnectionState::Reconnecting
-        };
-        let count = self.users(there).len();
-        if count < 2 && !self.call.participants.iter().any(Participant::is_rung) {
+        if !self.call.participants.iter().any(|it| it.is_joined() && it.media_up) {
             self.end(State::Failed, EndReason::Timeout);
         }
         Ok(())

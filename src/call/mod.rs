@@ -17,3 +17,6 @@ pub mod quality;
 pub mod record;
 pub mod state;
 pub mod time;
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use crate::call::time::Timestamp;
 pub const PARTICIPANTS_EVER_MAX: usize = 64;
 
 /// How long before the maximum duration everyone is warned (contract, section 5).
-pub const ENDING_SOON: Duration = Duration::from_secs(60);
+pub const ENDING_SOON: Duration = Duration::from_mins(1);
 
 /// The time limits of one call, fixed when it starts: a change of the settings concerns new calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,5 +105,18 @@ impl Call {
     /// Whole seconds it was connected; `None` for a call that never was, or is not over.
     pub fn duration(&self) -> Option<u64> {
         Some(self.ended_at?.since(self.started_at?).as_secs())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Call;
+
+    impl Call {
+        /// The call as it is read back after a restart.
+        pub(in crate::call) fn reread(&self) -> Self {
+            let row = serde_json::to_string(self).unwrap();
+            serde_json::from_str(&row).unwrap()
+        }
     }
 }

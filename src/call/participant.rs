@@ -32,6 +32,7 @@ pub enum Sockets {
 }
 
 /// One user in one call.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, shown as a boolean")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Participant {
     /// The participant's own id, which rows refer to.

@@ -21,8 +21,11 @@ pub struct Sample {
     pub codec: Option<String>,
 }
 
-/// Upper bounds, all exclusive, of jitter (ms), loss (%) and round trip (ms): contract, section 5.
-const BOUNDS: [(Quality, f64, f64, f64); 3] = [
+/// A rating with its upper bounds, all exclusive: jitter (ms), loss (%), round trip (ms).
+type Bounds = (Quality, f64, f64, f64);
+
+/// Contract, section 5; anything worse is poor.
+const BOUNDS: [Bounds; 3] = [
     (Quality::Excellent, 20.0, 1.0, 100.0),
     (Quality::Good, 40.0, 3.0, 200.0),
     (Quality::Fair, 60.0, 5.0, 300.0),
@@ -31,7 +34,7 @@ const BOUNDS: [(Quality, f64, f64, f64); 3] = [
 impl Sample {
     /// The best rating of which all three figures stay below the bounds.
     pub fn rate(&self) -> Quality {
-        let within = |&&(_, jitter, loss, trip): &&(Quality, f64, f64, f64)| {
+        let within = |&&(_, jitter, loss, trip): &&Bounds| {
             self.jitter < jitter && self.packet_loss < loss && self.round_trip_time < trip
         };
         BOUNDS.iter().find(within).map_or(Quality::Poor, |&(quality, ..)| quality)

@@ -78,9 +78,8 @@ impl State {
         match self {
             Self::Initiating => matches!(next, Self::Ringing | Self::Busy),
             Self::Ringing => next == Self::Connecting || next.is_terminal(),
-            Self::Connecting => next == Self::Connected || next.is_terminal(),
+            Self::Connecting | Self::Reconnecting => next == Self::Connected || next.is_terminal(),
             Self::Connected => next == Self::Reconnecting || next.is_terminal(),
-            Self::Reconnecting => next == Self::Connected || next.is_terminal(),
             Self::Ended
             | Self::Failed
             | Self::Busy
