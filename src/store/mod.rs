@@ -1,1 +1,102 @@
-//! To be written.
+//! What is kept: every change of every call, durable before anyone hears of it.
+//!
+//! Writes have one door, [`journal`]: a bounded queue before one writer thread, which puts all
+//! that waits into one transaction (group commit) (`writer`, `write`). Reads go
+//! through `readers` on connections of their own and never hold up the writer: one call, a user's
+//! [`history`], [`stats`], a call's [`quality`] and its [`story`]. [`retention`] forgets what is due.
+//! [`sqlite`] owns the file: the lock on its directory, its tables, what happens when it is damaged.
+
+mod checkpoint;
+pub mod error;
+pub mod history;
+pub mod journal;
+pub mod quality;
+mod queue;
+mod readers;
+pub mod retention;
+mod rows;
+pub mod sqlite;
+pub mod stats;
+pub mod story;
+mod write;
+mod writer;
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::call::id::{CallId, UserId};
+use crate::call::quality::Sample;
+use crate::call::record::{CallRecord, ParticipantRecord};
+use crate::call::state::Quality;
+use crate::call::time::Timestamp;
+
+/// One change of one call, in the order it happened.
+#[derive(Debug)]
+pub struct Change {
+    /// The call after the change.
+    pub call: CallRecord,
+    /// The participants that changed.
+    pub participants: Vec<ParticipantRecord>,
+    /// The events that the change made.
+    pub story: Vec<StoryEvent>,
+    /// The machine's snapshot; `None`: the call is over, its live row goes.
+    pub live: Option<String>,
+    /// The client's key, with a start.
+    pub idempotency_key: Option<IdempotencyKey>,
+}
+
+/// Who sent a key, and the key.
+pub type IdempotencyKey = (UserId, Box<str>);
+
+/// One event of a call, as it was sent.
+#[derive(Debug, Clone)]
+pub struct StoryEvent {
+    /// The call.
+    pub call: CallId,
+    /// The event's number in its call.
+    pub seq: u64,
+    /// When it happened.
+    pub at: Timestamp,
+    /// The event's name on the wire.
+    pub name: &'static str,
+    /// Who is meant to see it.
+    pub to: Vec<UserId>,
+    /// The event's payload: a JSON object.
+    pub data: Arc<str>,
+}
+
+/// One quality sample of one participant, with an id and a rating.
+#[derive(Debug, Clone)]
+pub struct StoredSample {
+    /// The sample's own id.
+    pub id: Uuid,
+    /// The call.
+    pub call: CallId,
+    /// The participant's own id, not the user's.
+    pub participant: Uuid,
+    /// When it came.
+    pub at: Timestamp,
+    /// What the client measured.
+    pub sample: Sample,
+    /// How it was rated.
+    pub quality: Quality,
+}
+
+/// What the journal takes.
+#[derive(Debug)]
+pub enum Record {
+    /// A change of a call.
+    Change(Box<Change>),
+    /// A quality sample.
+    Sample(Box<StoredSample>),
+}
+
+/// A call with everyone who was ever in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredCall {
+    /// The call.
+    pub call: CallRecord,
+    /// Its participants, the initiator first.
+    pub participants: Vec<ParticipantRecord>,
+}

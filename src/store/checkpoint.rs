@@ -1,0 +1,105 @@
+//! Keeps SQLite's log short without holding up commits.
+//!
+//! A checkpoint copies the log into the database and flushes both, which may take long. Nearly all
+//! of it is done by a thread with a connection of its own, while commits go on. Under a load that
+//! never pauses that copy never quite catches up, so the log would not start over: when it is long,
+//! the writer copies the small rest itself, between two commits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use rusqlite::Connection;
+
+use crate::store::error::StoreError;
+use crate::store::sqlite::Sqlite;
+
+/// The log is copied each time it has grown by so many pages (4 MiB): fewer cost more flushes.
+const COPY_PAGES: usize = 1_024;
+/// From this length (16 MiB) the writer lends a hand, so that the log can start over.
+const LONG_PAGES: usize = 4 * COPY_PAGES;
+
+/// The writer's side.
+pub(super) struct Checkpointer {
+    /// The log's length after the last commit, set by SQLite's hook.
+    pages: Arc<AtomicUsize>,
+    /// Its length when a copy was last asked for.
+    asked: usize,
+    /// Its length when the writer last lent a hand.
+    helped: usize,
+    copying: Arc<AtomicBool>,
+    wake: Option<SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Checkpointer {
+    /// Watches the log that `writer` writes.
+    pub(super) fn start(store: &Sqlite, writer: &mut Connection) -> Result<Self, StoreError> {
+        let pages = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::clone(&pages);
+        let hook = move |_: &mut rusqlite::hooks::Wal, length| {
+            seen.store(usize::try_from(length).unwrap_or(0), Ordering::Relaxed);
+            Ok(())
+        };
+        writer.wal_hook(Some(hook)).map_err(StoreError::sqlite("watching the log"))?;
+        let connection = store.connect()?;
+        let copying = Arc::new(AtomicBool::new(false));
+        let (wake, woken) = sync_channel(1);
+        let busy = Arc::clone(&copying);
+        let thread = thread::Builder::new()
+            .name("checkpoint".to_owned())
+            .spawn(move || copy_on_demand(&connection, &woken, &busy))
+            .map_err(StoreError::io("starting the checkpointer"))?;
+        let (wake, thread) = (Some(wake), Some(thread));
+        Ok(Self { pages, asked: 0, helped: 0, copying, wake, thread })
+    }
+
+    /// To be called after each commit.
+    pub(super) fn committed(&mut self, writer: &Connection) {
+        let pages = self.pages.load(Ordering::Relaxed);
+        if pages < self.asked {
+            // The log has started over.
+            (self.asked, self.helped) = (0, 0);
+        }
+        if pages >= self.asked + COPY_PAGES {
+            self.asked = pages;
+            self.copying.store(true, Ordering::Release);
+            if let Some(wake) = &self.wake {
+                // Full: a copy is about to start, which will see these pages too.
+                _ = wake.try_send(());
+            }
+        }
+        let long = pages >= LONG_PAGES.max(self.helped + COPY_PAGES);
+        if long && !self.copying.load(Ordering::Acquire) {
+            self.helped = pages;
+            copy(writer);
+        }
+    }
+}
+
+impl Drop for Checkpointer {
+    fn drop(&mut self) {
+        drop(self.wake.take());
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+fn copy_on_demand(connection: &Connection, woken: &Receiver<()>, copying: &AtomicBool) {
+    while woken.recv().is_ok() {
+        copy(connection);
+        copying.store(false, Ordering::Release);
+    }
+}
+
+/// Copies what no reader is in the way of; waits for nobody.
+fn copy(connection: &Connection) {
+    let result = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+    if let Err(error) = result.map_err(StoreError::sqlite("copying the log")) {
+        // The log still has everything; the next copy tries again.
+        tracing::warn!(error = error.logged(), "the log could not be copied");
+        metrics::counter!("journal_checkpoint_failures_total").increment(1);
+    }
+}

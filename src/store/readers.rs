@@ -1,0 +1,125 @@
+//! Connections that only read: a few, shared, each used by one query at a time.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rusqlite::{Connection, InterruptHandle};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::timeout;
+
+use crate::store::error::{Kind, StoreError};
+use crate::store::sqlite::{self, Sqlite};
+
+/// Queries that run at once. A read is short and the file mostly in memory: more would only take
+/// processor time from the calls.
+const CONNECTIONS: usize = 2;
+/// Queries that may wait for a connection; past it they are refused.
+const WAITING_MAX: usize = 256;
+/// How long a query may wait for a connection.
+const WAIT_MAX: Duration = Duration::from_secs(2);
+/// How long a query may run. Also bounds how long a read can keep the log from starting over.
+const RUN_MAX: Duration = Duration::from_secs(5);
+
+/// The pool. Connections are opened when first needed and kept.
+pub(super) struct Readers {
+    file: PathBuf,
+    idle: Arc<Mutex<Vec<Connection>>>,
+    permits: Arc<Semaphore>,
+    waiting: AtomicUsize,
+}
+
+impl Readers {
+    pub(super) fn new(file: PathBuf) -> Self {
+        Self {
+            file,
+            idle: Arc::default(),
+            permits: Arc::new(Semaphore::new(CONNECTIONS)),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    /// Waits for a turn, unless too many do.
+    async fn turn(
+        &self,
+        during: &'static str,
+    ) -> Result<tokio::sync::OwnedSemaphorePermit, StoreError> {
+        let busy = || StoreError::new(during, Kind::Busy);
+        let place = Place::take(&self.waiting).ok_or_else(busy)?;
+        let turn = timeout(WAIT_MAX, Arc::clone(&self.permits).acquire_owned()).await;
+        drop(place);
+        match turn {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(_) => Err(busy()),
+        }
+    }
+}
+
+impl Sqlite {
+    /// Runs `query` on a thread and a connection made for reading, inside one transaction, so that
+    /// all it sees is of one moment. Needs a tokio runtime with time.
+    ///
+    /// Fails with [`Kind::Busy`] where no connection came free in time, or the query took too long.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        during: &'static str,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let readers = self.readers();
+        let permit = readers.turn(during).await?;
+        let (file, idle) = (readers.file.clone(), Arc::clone(&readers.idle));
+        let (started, mut running) = oneshot::channel::<InterruptHandle>();
+        let job = tokio::task::spawn_blocking(move || {
+            let kept = idle.lock().pop();
+            let mut connection = match kept {
+                Some(connection) => connection,
+                None => sqlite::open_read_only(&file)?,
+            };
+            // Nobody listens any more if the caller is gone: the query is short all the same.
+            drop(started.send(connection.get_interrupt_handle()));
+            let result = run(&mut connection, query);
+            idle.lock().push(connection);
+            drop(permit);
+            result
+        });
+        let Ok(result) = timeout(RUN_MAX, job).await else {
+            // It may not even have begun; then it ends by itself, like any other.
+            if let Ok(handle) = running.try_recv() {
+                handle.interrupt();
+            }
+            return Err(StoreError::new(during, Kind::Busy));
+        };
+        match result {
+            Ok(result) => result.map_err(StoreError::sqlite(during)),
+            Err(cause) => Err(StoreError::caused(during, Kind::Io, cause)),
+        }
+    }
+}
+
+fn run<T>(
+    connection: &mut Connection,
+    query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let transaction = connection.transaction()?;
+    let result = query(&transaction)?;
+    transaction.commit()?;
+    Ok(result)
+}
+
+/// A place among those who wait, given back when dropped.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a AtomicUsize) -> Option<Self> {
+        let place = Self(waiting);
+        (waiting.fetch_add(1, Ordering::Relaxed) < WAITING_MAX).then_some(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

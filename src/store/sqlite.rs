@@ -1,0 +1,207 @@
+//! The file under `DATA_DIR`: who may open it, its tables, and what happens when it is damaged.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use refinery::{Migration, Runner};
+use rusqlite::{Connection, OpenFlags};
+
+use crate::store::error::{Kind, StoreError};
+use crate::store::readers::Readers;
+
+/// The database's name in its directory.
+const FILE_NAME: &str = "calls.sqlite";
+/// Held for as long as a process uses the directory.
+const LOCK_NAME: &str = "calls.lock";
+/// SQLite's own files beside the database; they belong to it and move with it.
+const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
+
+/// How long a connection waits for another program's lock, such as an operator's `sqlite3`.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Page cache of a connection, in KiB: the hot end of a few B-trees, with room.
+const CACHE_KIB: i64 = 16 * 1024;
+/// Prepared statements a connection keeps: more than there are in this part.
+const STATEMENTS: usize = 48;
+/// A database that was not closed in order is checked page by page up to this size; above it, that
+/// would hold up the start for seconds, and damage is found when a read meets it.
+const CHECKED_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Damaged databases kept beside the live one, at most: an operator has to look before that.
+const SET_ASIDE_MAX: u32 = 1_000;
+
+/// The opened database: shared by the journal, which writes, and all who read. Cheap to clone. The
+/// directory stays locked until the last clone is gone.
+#[derive(Clone)]
+pub struct Sqlite {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    file: PathBuf,
+    readers: Readers,
+    /// Unlocks when dropped: after the connections.
+    _lock: File,
+}
+
+impl Sqlite {
+    /// Locks `folder` (made if it is missing), opens the database in it and brings its tables up to
+    /// date. A damaged database is set aside under another name, with an error in the log, and a new
+    /// one is made.
+    ///
+    /// Fails with [`Kind::Locked`] while another process, or another handle, uses `folder`.
+    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        fs::create_dir_all(folder).map_err(StoreError::io("making the data directory"))?;
+        let lock = lock(&folder.join(LOCK_NAME))?;
+        let file = folder.join(FILE_NAME);
+        if let Err(error) = prepare(&file) {
+            if error.kind != Kind::Corrupt {
+                return Err(error);
+            }
+            set_aside(&file, &error)?;
+            prepare(&file)?;
+        }
+        let readers = Readers::new(file.clone());
+        Ok(Self { shared: Arc::new(Shared { file, readers, _lock: lock }) })
+    }
+
+    /// The database's path.
+    pub fn file(&self) -> &Path {
+        &self.shared.file
+    }
+
+    /// The connections that reads use.
+    pub(super) fn readers(&self) -> &Readers {
+        &self.shared.readers
+    }
+
+    /// A new connection that may write. There is one writer: the journal.
+    pub(super) fn connect(&self) -> Result<Connection, StoreError> {
+        connect(&self.shared.file)
+    }
+
+    /// What the machine has kept of every call that is not over, in no order: read once, at start.
+    pub fn live_snapshots(&self) -> Result<Vec<String>, StoreError> {
+        let failed = StoreError::sqlite("reading the live calls");
+        let connection = open_read_only(&self.shared.file).map_err(&failed)?;
+        let mut statement =
+            connection.prepare("SELECT snapshot FROM live_calls").map_err(&failed)?;
+        let snapshots = statement.query_map([], |row| row.get(0)).map_err(&failed)?;
+        snapshots.collect::<Result<_, _>>().map_err(&failed)
+    }
+}
+
+fn lock(path: &Path) -> Result<File, StoreError> {
+    const DURING: &str = "locking the data directory";
+    let file = File::options()
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .open(path)
+        .map_err(StoreError::io(DURING))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::new(DURING, Kind::Locked)),
+        Err(TryLockError::Error(cause)) => Err(StoreError::io(DURING)(cause)),
+    }
+}
+
+/// A connection that writes, with the settings that every one of them needs.
+fn connect(file: &Path) -> Result<Connection, StoreError> {
+    let failed = StoreError::sqlite("opening the database");
+    let connection = Connection::open(file).map_err(&failed)?;
+    configure(&connection).map_err(&failed)?;
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(&failed)?;
+    // The checkpointer does this work, away from the commits.
+    connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(&failed)?;
+    Ok(connection)
+}
+
+/// A connection that cannot write.
+pub(super) fn open_read_only(file: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(file, flags)?;
+    configure(&connection)?;
+    Ok(connection)
+}
+
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")
+}
+
+/// Opens, checks and migrates the database once.
+fn prepare(file: &Path) -> Result<(), StoreError> {
+    let unclean = was_interrupted(file);
+    let mut connection = connect(file)?;
+    if unclean {
+        check(&connection, file)?;
+    }
+    migrate(&mut connection)
+}
+
+/// A process that ends in order leaves no log behind.
+fn was_interrupted(file: &Path) -> bool {
+    fs::metadata(beside(file, "-wal")).is_ok_and(|it| it.len() > 0)
+}
+
+fn check(connection: &Connection, file: &Path) -> Result<(), StoreError> {
+    const DURING: &str = "checking the database";
+    if fs::metadata(file).is_ok_and(|it| it.len() > CHECKED_BYTES_MAX) {
+        return Ok(());
+    }
+    let verdict: String = connection
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .map_err(StoreError::sqlite(DURING))?;
+    if verdict == "ok" {
+        return Ok(());
+    }
+    Err(StoreError::caused(DURING, Kind::Corrupt, io::Error::other(verdict)))
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let failed = |cause: refinery::Error| {
+        // Kept apart from damage: a database of a newer version must never be set aside.
+        let asked = matches!(cause.kind(), refinery::error::Kind::Connection(..));
+        let kind = if asked { Kind::Io } else { Kind::Schema };
+        StoreError::caused("migrating the database", kind, cause)
+    };
+    // A damaged schema shows as SQLite's own error here, before it is wrapped beyond recognition.
+    connection
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
+        .map_err(StoreError::sqlite("reading the schema"))?;
+    let calls = include_str!("../../migrations/sqlite/V1__calls.sql");
+    let migrations = [Migration::unapplied("V1__calls", calls).map_err(failed)?];
+    Runner::new(&migrations).run(connection).map_err(failed)?;
+    Ok(())
+}
+
+/// Moves a damaged database, with its log, to the first free name beside it.
+fn set_aside(file: &Path, error: &StoreError) -> Result<(), StoreError> {
+    const DURING: &str = "setting a damaged database aside";
+    let free = (1..=SET_ASIDE_MAX)
+        .map(|number| beside(file, &format!(".damaged-{number}")))
+        .find(|it| !it.exists())
+        .ok_or(StoreError::new(DURING, Kind::Corrupt))?;
+    tracing::error!(
+        error = error.logged(),
+        kept_as = %free.display(),
+        "the database is damaged: it is set aside, and the service starts with an empty one"
+    );
+    for companion in COMPANIONS {
+        let from = beside(file, companion);
+        if from.exists() {
+            fs::rename(from, beside(&free, companion)).map_err(StoreError::io(DURING))?;
+        }
+    }
+    fs::rename(file, &free).map_err(StoreError::io(DURING))
+}
+
+fn beside(file: &Path, suffix: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}

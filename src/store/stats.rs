@@ -1,0 +1,175 @@
+//! Figures of the whole service in a window of time.
+
+use rusqlite::{Connection, Row, params};
+
+use crate::call::state::State;
+use crate::call::time::Timestamp;
+use crate::store::error::StoreError;
+use crate::store::rows;
+use crate::store::sqlite::Sqlite;
+
+/// Statistics of a window. A call belongs to it if it was alive at any moment of it, so that
+/// `total_calls` is the sum of the next three.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Stats {
+    /// All calls of the window.
+    pub total_calls: u64,
+    /// Those that are not over.
+    pub active_calls: u64,
+    /// Those that ended after an answer (state `ended`).
+    pub completed_calls: u64,
+    /// Those that ended in any other way.
+    pub failed_calls: u64,
+    /// Mean time connected of the completed ones, in seconds; 0 where there are none.
+    pub average_duration: f64,
+    /// Mean time from the start of a call until it was connected, in seconds, of those that were; 0
+    /// where there are none.
+    pub average_connection_time: f64,
+    /// Completed by completed and failed, 0 to 1; 0 where none is over.
+    pub success_rate: f64,
+    /// The most calls that were alive at one moment of the window.
+    pub peak_concurrent_calls: u64,
+}
+
+impl Sqlite {
+    /// The figures of the time from `since` to `now`.
+    pub async fn stats(&self, since: Timestamp, now: Timestamp) -> Result<Stats, StoreError> {
+        self.read("reading the statistics", move |connection| {
+            let mut tally = Tally::default();
+            each_call(connection, since, now, |life| tally.add(&life))?;
+            Ok(tally.stats(since, now))
+        })
+        .await
+    }
+}
+
+/// What counts of one call.
+struct Life {
+    state: State,
+    created_at: i64,
+    started_at: Option<i64>,
+    ended_at: Option<i64>,
+    duration: Option<u64>,
+}
+
+fn each_call(
+    connection: &Connection,
+    since: Timestamp,
+    now: Timestamp,
+    mut found: impl FnMut(Life),
+) -> rusqlite::Result<()> {
+    // What is over is found by its end; what is not, by its snapshot: both are short ways.
+    const SQL: &str = "
+        SELECT state, created_at, started_at, ended_at, duration FROM calls
+            WHERE ended_at >= ?1 AND created_at <= ?2
+        UNION ALL
+        SELECT c.state, c.created_at, c.started_at, c.ended_at, c.duration
+            FROM live_calls l CROSS JOIN calls c ON c.id = l.call_id
+            WHERE c.ended_at IS NULL AND c.created_at <= ?2";
+    let mut statement = connection.prepare_cached(SQL)?;
+    let mut calls = statement.query(params![since.0, now.0])?;
+    while let Some(row) = calls.next()? {
+        found(life(row)?);
+    }
+    Ok(())
+}
+
+fn life(row: &Row<'_>) -> rusqlite::Result<Life> {
+    let duration: Option<i64> = row.get(4)?;
+    Ok(Life {
+        state: rows::word(row, 0, State::parse)?,
+        created_at: row.get(1)?,
+        started_at: row.get(2)?,
+        ended_at: row.get(3)?,
+        duration: duration.map(|_| rows::natural(row, 4)).transpose()?,
+    })
+}
+
+#[derive(Default)]
+struct Tally {
+    active: u64,
+    completed: u64,
+    failed: u64,
+    duration: Mean,
+    connecting: Mean,
+    starts: Vec<i64>,
+    ends: Vec<i64>,
+}
+
+impl Tally {
+    fn add(&mut self, life: &Life) {
+        if life.state == State::Ended {
+            self.completed += 1;
+        } else if life.state.is_terminal() {
+            self.failed += 1;
+        } else {
+            self.active += 1;
+        }
+        if let (State::Ended, Some(seconds)) = (life.state, life.duration) {
+            self.duration.add_seconds(seconds);
+        }
+        if let Some(started) = life.started_at {
+            self.connecting.add(Timestamp(started).since(Timestamp(life.created_at)).as_secs_f64());
+        }
+        self.starts.push(life.created_at);
+        self.ends.extend(life.ended_at);
+    }
+
+    fn stats(mut self, since: Timestamp, now: Timestamp) -> Stats {
+        let over = Mean { sum: real(self.completed), count: self.completed + self.failed };
+        Stats {
+            total_calls: self.active + self.completed + self.failed,
+            active_calls: self.active,
+            completed_calls: self.completed,
+            failed_calls: self.failed,
+            average_duration: self.duration.value(),
+            average_connection_time: self.connecting.value(),
+            success_rate: over.value(),
+            peak_concurrent_calls: self.peak(since, now),
+        }
+    }
+
+    /// The most calls alive at once. Every call was alive in the window, so the count at any start,
+    /// moved into the window, is one of a moment in it.
+    fn peak(&mut self, since: Timestamp, now: Timestamp) -> u64 {
+        self.starts.sort_unstable();
+        self.ends.sort_unstable();
+        let (mut ended, mut alive, mut peak) = (0_usize, 0_u64, 0_u64);
+        for start in self.starts.iter().map(|&it| it.clamp(since.0, now.0.max(since.0))) {
+            // A call that ends as another starts makes room for it.
+            while self.ends.get(ended).is_some_and(|&end| end <= start && end > since.0) {
+                ended += 1;
+                alive -= 1;
+            }
+            alive += 1;
+            peak = peak.max(alive);
+        }
+        peak
+    }
+}
+
+#[derive(Default)]
+struct Mean {
+    sum: f64,
+    count: u64,
+}
+
+impl Mean {
+    fn add(&mut self, value: f64) {
+        self.sum += value;
+        self.count += 1;
+    }
+
+    fn add_seconds(&mut self, seconds: u64) {
+        self.add(real(seconds));
+    }
+
+    fn value(&self) -> f64 {
+        if self.count == 0 { 0.0 } else { self.sum / real(self.count) }
+    }
+}
+
+/// Counts and seconds of this service are far below 2^32; a greater one counts as that.
+fn real(number: u64) -> f64 {
+    f64::from(u32::try_from(number).unwrap_or(u32::MAX))
+}

@@ -1,0 +1,74 @@
+//! The events of a call, for one who missed some.
+
+use rusqlite::named_params;
+
+use crate::call::id::{CallId, UserId};
+use crate::call::time::Timestamp;
+use crate::store::error::StoreError;
+use crate::store::rows::{self, IdText};
+use crate::store::sqlite::Sqlite;
+
+/// Events that one answer may hold.
+pub const STORY_LIMIT_MAX: u16 = 1_000;
+
+/// One event, as it was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToldEvent {
+    /// Its number in its call.
+    pub seq: u64,
+    /// When it happened.
+    pub at: Timestamp,
+    /// Its name on the wire.
+    pub name: String,
+    /// Its payload: a JSON object.
+    pub data: String,
+}
+
+/// A stretch of a call's story.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Story {
+    /// In the order they happened.
+    pub events: Vec<ToldEvent>,
+    /// There are more after the last.
+    pub more: bool,
+}
+
+impl Sqlite {
+    /// The first `limit` events of `call` after number `after` that were meant for `user`.
+    pub async fn story(
+        &self,
+        call: CallId,
+        user: &UserId,
+        after: u64,
+        limit: u16,
+    ) -> Result<Story, StoreError> {
+        // A user id holds nothing that JSON would escape: in quotes it is found whole or not at all.
+        const SQL: &str = "SELECT seq, at, name, data FROM call_events
+            WHERE call_id = :call AND seq > :after AND instr(recipients, :user) > 0
+            ORDER BY seq LIMIT :limit";
+        let user = format!("\"{user}\"");
+        let limit = usize::from(limit.clamp(1, STORY_LIMIT_MAX));
+        self.read("reading the story of a call", move |connection| {
+            let mut statement = connection.prepare_cached(SQL)?;
+            let values = named_params! {
+                ":call": IdText::from(call),
+                ":after": i64::try_from(after).unwrap_or(i64::MAX),
+                ":user": user,
+                ":limit": i64::try_from(limit + 1).unwrap_or(i64::MAX),
+            };
+            let events = statement.query_map(values, |row| {
+                Ok(ToldEvent {
+                    seq: rows::natural(row, 0)?,
+                    at: Timestamp(row.get(1)?),
+                    name: row.get(2)?,
+                    data: row.get(3)?,
+                })
+            })?;
+            let mut events = events.collect::<Result<Vec<_>, _>>()?;
+            let more = events.len() > limit;
+            events.truncate(limit);
+            Ok(Story { events, more })
+        })
+        .await
+    }
+}

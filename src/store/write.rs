@@ -1,0 +1,227 @@
+//! The statements that put one record into the tables.
+//!
+//! A row never goes back to an older `(epoch, seq)`, nor out of a terminal state. A change that
+//! would is stale: it comes from an owner that has been deposed, and none of it is stored.
+
+use std::fmt::Write as _;
+
+use rusqlite::{Connection, named_params, params};
+
+use crate::call::id::ChatId;
+use crate::call::record::{CallRecord, ParticipantRecord};
+use crate::call::state::{EndReason, Quality};
+use crate::call::time::Timestamp;
+use crate::store::rows::{IdText, integer, optional_integer};
+use crate::store::{Change, Record, StoredSample, StoryEvent};
+
+const CALL: &str = "
+    INSERT INTO calls (id, room_id, type, state, initiator_id, chat_id, is_group, max_participants,
+        started_at, ended_at, duration, end_reason, created_at, updated_at, epoch, seq)
+    VALUES (:id, 'room_' || :id, :type, :state, :initiator, :chat, :group, :max,
+        :started, :ended, :duration, :reason, :created, :updated, :epoch, :seq)
+    ON CONFLICT (id) DO UPDATE SET state = excluded.state, is_group = excluded.is_group,
+        max_participants = excluded.max_participants, started_at = excluded.started_at,
+        ended_at = excluded.ended_at, duration = excluded.duration,
+        end_reason = excluded.end_reason, updated_at = excluded.updated_at,
+        epoch = excluded.epoch, seq = excluded.seq
+    WHERE (excluded.epoch, excluded.seq) >= (calls.epoch, calls.seq)
+        AND (calls.state = excluded.state
+            OR calls.state NOT IN ('ended', 'failed', 'busy', 'declined', 'missed', 'cancelled'))";
+
+const PARTICIPANT: &str = "
+    INSERT INTO call_participants (id, call_id, user_id, role, joined_at, left_at, duration,
+        connection_state, audio_enabled, video_enabled, screen_share_enabled, connection_quality,
+        call_created_at, created_at, updated_at, epoch, seq)
+    VALUES (:id, :call, :user, :role, :joined, :left, :duration, :connection, :audio, :video,
+        :screen, :quality, :call_created, :updated, :updated, :epoch, :seq)
+    ON CONFLICT (call_id, id) DO UPDATE SET joined_at = excluded.joined_at,
+        left_at = excluded.left_at, duration = excluded.duration,
+        connection_state = excluded.connection_state, audio_enabled = excluded.audio_enabled,
+        video_enabled = excluded.video_enabled,
+        screen_share_enabled = excluded.screen_share_enabled,
+        connection_quality = excluded.connection_quality, updated_at = excluded.updated_at,
+        epoch = excluded.epoch, seq = excluded.seq
+    WHERE (excluded.epoch, excluded.seq) >= (call_participants.epoch, call_participants.seq)";
+
+const STORY: &str = "
+    INSERT INTO call_events (call_id, seq, at, name, recipients, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+    ON CONFLICT (call_id, seq) DO NOTHING";
+
+const LIVE: &str = "
+    INSERT INTO live_calls (call_id, epoch, seq, snapshot) VALUES (?1, ?2, ?3, ?4)
+    ON CONFLICT (call_id) DO UPDATE SET epoch = excluded.epoch, seq = excluded.seq,
+        snapshot = excluded.snapshot
+    WHERE (excluded.epoch, excluded.seq) >= (live_calls.epoch, live_calls.seq)";
+
+const OVER: &str = "DELETE FROM live_calls WHERE call_id = ?1";
+
+/// A key that has run out may serve again: then the newer call takes it.
+const KEY: &str = "
+    INSERT INTO idempotency_keys (user_id, key, call_id, created_at) VALUES (?1, ?2, ?3, ?4)
+    ON CONFLICT (user_id, key) DO UPDATE SET call_id = excluded.call_id,
+        created_at = excluded.created_at
+    WHERE excluded.created_at >= idempotency_keys.created_at";
+
+const SAMPLE: &str = "
+    INSERT INTO call_quality_metrics (id, call_id, participant_id, timestamp, jitter, packet_loss,
+        round_trip_time, bandwidth, fps, resolution, codec, quality)
+    VALUES (:id, :call, :participant, :at, :jitter, :loss, :trip, :bandwidth, :fps, :resolution,
+        :codec, :quality)
+    ON CONFLICT DO NOTHING";
+
+/// What became of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    /// It is in the tables.
+    Stored,
+    /// The tables know better: nothing of it was stored.
+    Stale,
+}
+
+/// Puts `record` into the tables, inside the caller's transaction.
+pub(super) fn record(connection: &Connection, record: &Record) -> rusqlite::Result<Written> {
+    match record {
+        Record::Change(change) => self::change(connection, change),
+        Record::Sample(sample) => self::sample(connection, sample).map(|()| Written::Stored),
+    }
+}
+
+/// About how much of a transaction `record` takes, in bytes.
+pub(super) fn size(record: &Record) -> usize {
+    /// Of a record with nothing in it, and of each participant or event: rows and their indexes.
+    const FIXED: usize = 256;
+    match record {
+        Record::Sample(_) => FIXED,
+        Record::Change(change) => {
+            let rows = 1 + change.participants.len() + change.story.len();
+            let story: usize = change.story.iter().map(|it| it.data.len()).sum();
+            rows * FIXED + story + change.live.as_ref().map_or(0, String::len)
+        }
+    }
+}
+
+fn change(connection: &Connection, change: &Change) -> rusqlite::Result<Written> {
+    if call(connection, &change.call)? == 0 {
+        return Ok(Written::Stale);
+    }
+    for participant in &change.participants {
+        self::participant(connection, &change.call, participant)?;
+    }
+    let mut recipients = String::new();
+    for event in &change.story {
+        story(connection, event, &mut recipients)?;
+    }
+    live(connection, change)?;
+    if let Some((user, key)) = &change.idempotency_key {
+        let (call, at) = (IdText::from(change.call.id), change.call.created_at.0);
+        connection.prepare_cached(KEY)?.execute(params![user.as_str(), key, call, at])?;
+    }
+    Ok(Written::Stored)
+}
+
+fn call(connection: &Connection, call: &CallRecord) -> rusqlite::Result<usize> {
+    connection.prepare_cached(CALL)?.execute(named_params! {
+        ":id": IdText::from(call.id),
+        ":type": call.call_type.as_str(),
+        ":state": call.state.as_str(),
+        ":initiator": call.initiator.as_str(),
+        ":chat": call.chat.as_ref().map(ChatId::as_str),
+        ":group": call.is_group,
+        ":max": call.max_participants,
+        ":started": millis(call.started_at),
+        ":ended": millis(call.ended_at),
+        ":duration": optional_integer(call.duration)?,
+        ":reason": call.end_reason.map(EndReason::as_str),
+        ":created": call.created_at.0,
+        ":updated": call.updated_at.0,
+        ":epoch": integer(call.epoch)?,
+        ":seq": integer(call.seq)?,
+    })
+}
+
+fn participant(
+    connection: &Connection,
+    call: &CallRecord,
+    participant: &ParticipantRecord,
+) -> rusqlite::Result<()> {
+    connection.prepare_cached(PARTICIPANT)?.execute(named_params! {
+        ":id": IdText::from(participant.id),
+        ":call": IdText::from(participant.call),
+        ":user": participant.user.as_str(),
+        ":role": participant.role.as_str(),
+        ":joined": millis(participant.joined_at),
+        ":left": millis(participant.left_at),
+        ":duration": optional_integer(participant.duration)?,
+        ":connection": participant.connection.as_str(),
+        ":audio": participant.audio,
+        ":video": participant.video,
+        ":screen": participant.screen_share,
+        ":quality": participant.quality.map(Quality::as_str),
+        ":call_created": call.created_at.0,
+        ":updated": call.updated_at.0,
+        ":epoch": integer(call.epoch)?,
+        ":seq": integer(call.seq)?,
+    })?;
+    Ok(())
+}
+
+fn story(
+    connection: &Connection,
+    event: &StoryEvent,
+    recipients: &mut String,
+) -> rusqlite::Result<()> {
+    recipients.clear();
+    recipients.push('[');
+    for (index, user) in event.to.iter().enumerate() {
+        // A user id holds nothing that JSON would escape. Writing to a String cannot fail.
+        let comma = if index == 0 { "" } else { "," };
+        write!(recipients, "{comma}\"{user}\"").unwrap_or_default();
+    }
+    recipients.push(']');
+    connection.prepare_cached(STORY)?.execute(params![
+        IdText::from(event.call),
+        integer(event.seq)?,
+        event.at.0,
+        event.name,
+        &*recipients,
+        &*event.data,
+    ])?;
+    Ok(())
+}
+
+fn live(connection: &Connection, change: &Change) -> rusqlite::Result<()> {
+    let id = IdText::from(change.call.id);
+    match &change.live {
+        Some(snapshot) => connection.prepare_cached(LIVE)?.execute(params![
+            id,
+            integer(change.call.epoch)?,
+            integer(change.call.seq)?,
+            snapshot,
+        ])?,
+        None => connection.prepare_cached(OVER)?.execute([id])?,
+    };
+    Ok(())
+}
+
+fn sample(connection: &Connection, stored: &StoredSample) -> rusqlite::Result<()> {
+    let sample = &stored.sample;
+    connection.prepare_cached(SAMPLE)?.execute(named_params! {
+        ":id": IdText::from(stored.id),
+        ":call": IdText::from(stored.call),
+        ":participant": IdText::from(stored.participant),
+        ":at": stored.at.0,
+        ":jitter": sample.jitter,
+        ":loss": sample.packet_loss,
+        ":trip": sample.round_trip_time,
+        ":bandwidth": sample.bandwidth,
+        ":fps": sample.fps,
+        ":resolution": sample.resolution,
+        ":codec": sample.codec,
+        ":quality": stored.quality.as_str(),
+    })?;
+    Ok(())
+}
+
+fn millis(time: Option<Timestamp>) -> Option<i64> {
+    time.map(|it| it.0)
+}
