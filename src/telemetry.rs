@@ -1,1 +1,125 @@
-//! To be written.
+//! Logs as JSON lines, figures for Prometheus, and panics that are counted.
+//!
+//! Only this crate's own lines follow `LOG_LEVEL`; libraries are held at `warn`, because at `debug`
+//! and `trace` they print headers and frames, and with them tokens and session descriptions.
+
+use std::panic::PanicHookInfo;
+use std::sync::OnceLock;
+
+use metrics::{Unit, counter, describe_counter, describe_gauge};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::LogLevel;
+
+/// Changes in the local journal that the database has not got yet.
+pub const JOURNAL_UNFLUSHED_ROWS: &str = "journal_unflushed_rows";
+/// Calls that this node holds and that have not ended.
+pub const CALLS_LIVE: &str = "calls_live";
+/// Socket.IO clients connected to this node.
+pub const SOCKETS_CONNECTED: &str = "sockets_connected";
+/// Panics since the start, each of which cost one task and not the process.
+pub const PANICS_TOTAL: &str = "panics_total";
+
+/// Reads the figures of this process.
+#[derive(Clone)]
+pub struct Figures(PrometheusHandle);
+
+impl Figures {
+    /// All figures in Prometheus' text format, version 0.0.4.
+    pub fn render(&self) -> String {
+        self.0.run_upkeep();
+        self.0.render()
+    }
+}
+
+/// Sets up logs on standard error, the recorder of figures and the panic hook. Called twice, it
+/// hands out the same figures and changes nothing.
+pub fn start(level: LogLevel) -> Figures {
+    static FIGURES: OnceLock<Figures> = OnceLock::new();
+    let figures = FIGURES.get_or_init(|| {
+        // Fails only where a test has set a subscriber of its own, which may stay.
+        drop(
+            tracing_subscriber::fmt()
+                .json()
+                .flatten_event(true)
+                .with_current_span(false)
+                .with_span_list(false)
+                .with_writer(std::io::stderr)
+                .with_env_filter(filter(level))
+                .try_init(),
+        );
+        std::panic::set_hook(Box::new(note));
+        record()
+    });
+    figures.clone()
+}
+
+/// What is logged at `level`: this crate at that level, libraries at `warn` at most.
+fn filter(level: LogLevel) -> EnvFilter {
+    let others = match level {
+        LogLevel::Off => "off",
+        LogLevel::Error => "error",
+        LogLevel::Warn | LogLevel::Info | LogLevel::Debug | LogLevel::Trace => "warn",
+    };
+    EnvFilter::new(format!("{others},call_service={}", level.name()))
+}
+
+fn record() -> Figures {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let figures = Figures(recorder.handle());
+    // Fails only where a test has set a recorder of its own; then nothing comes in here.
+    drop(metrics::set_global_recorder(recorder));
+    let rows = "Changes in the local journal that are not in the database yet.";
+    describe_gauge!(JOURNAL_UNFLUSHED_ROWS, Unit::Count, rows);
+    describe_gauge!(CALLS_LIVE, Unit::Count, "Calls on this node that have not ended.");
+    describe_gauge!(SOCKETS_CONNECTED, Unit::Count, "Socket.IO clients connected to this node.");
+    describe_counter!(PANICS_TOTAL, Unit::Count, "Panics, each of which cost one task.");
+    counter!(PANICS_TOTAL).absolute(0);
+    metrics::gauge!(JOURNAL_UNFLUSHED_ROWS).set(0.0);
+    metrics::gauge!(CALLS_LIVE).set(0.0);
+    metrics::gauge!(SOCKETS_CONNECTED).set(0.0);
+    figures
+}
+
+/// Counts a panic and says where it was. A payload made at run time may hold what a client sent,
+/// so only a literal is shown.
+fn note(panic: &PanicHookInfo<'_>) {
+    counter!(PANICS_TOTAL).increment(1);
+    let message = panic.payload().downcast_ref::<&'static str>().copied();
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    tracing::error!(place, message = message.unwrap_or("(made at run time, not shown)"), "panic");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panics_are_counted_and_figures_named() {
+        let figures = start(LogLevel::Off);
+        let before = panics(&figures);
+        drop(std::thread::spawn(|| panic!("on purpose")).join());
+        assert!(panics(&figures) > before);
+        let text = figures.render();
+        for name in [JOURNAL_UNFLUSHED_ROWS, CALLS_LIVE, SOCKETS_CONNECTED, PANICS_TOTAL] {
+            assert!(text.contains(&format!("# HELP {name} ")), "{name} in\n{text}");
+            assert!(text.contains(&format!("\n{name} ")), "{name} in\n{text}");
+        }
+    }
+
+    fn panics(figures: &Figures) -> u64 {
+        let text = figures.render();
+        let line = text.lines().find(|it| it.starts_with("panics_total ")).expect("the counter");
+        line.trim_start_matches("panics_total ").parse().expect("a number")
+    }
+
+    #[test]
+    fn libraries_never_log_below_warn() {
+        for level in LogLevel::ALL {
+            let text = filter(level).to_string();
+            assert!(text.contains(&format!("call_service={}", level.name())), "{text}");
+            assert!(!text.contains(",debug") && !text.contains(",trace"), "{text}");
+        }
+    }
+}

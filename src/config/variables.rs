@@ -1,0 +1,102 @@
+//! Every variable the service reads, in the order of `--help`.
+
+use super::rates::Rule;
+
+/// One variable of the environment.
+#[derive(Debug, Clone, Copy)]
+pub struct Variable {
+    /// Its name, also its flag: `MAX_CALL_DURATION` is `--max-call-duration`.
+    pub name: &'static str,
+    /// What holds where it is absent or empty.
+    pub default: &'static str,
+    /// What it is, in which unit.
+    pub help: &'static str,
+    /// The heading it stands under.
+    pub group: &'static str,
+    /// Whether its value must not be shown.
+    pub secret: bool,
+}
+
+const fn open(
+    group: &'static str,
+    name: &'static str,
+    default: &'static str,
+    help: &'static str,
+) -> Variable {
+    Variable { name, default, help, group, secret: false }
+}
+
+const fn secret(group: &'static str, name: &'static str, help: &'static str) -> Variable {
+    Variable { name, default: "", help, group, secret: true }
+}
+
+const SERVER: &str = "Server";
+const DATA: &str = "Data";
+const IDENTITY: &str = "Identity";
+const MEDIA: &str = "Media";
+const CALLS: &str = "Calls";
+const RATES: &str = "Rate limits (COUNT/PERIOD:BURST, or off)";
+const MONITORING: &str = "Monitoring";
+
+const PLAIN: &[Variable] = &[
+    open(
+        SERVER,
+        "NODE_ENV",
+        "development",
+        "production is strict: no weak secret, no dev endpoint",
+    ),
+    open(SERVER, "HOST", "0.0.0.0", "address to listen on"),
+    open(SERVER, "PORT", "3003", "REST, Socket.IO and the console; 0 takes any free port"),
+    open(SERVER, "WS_PORT", "", "a second port for Socket.IO"),
+    open(SERVER, "CORS_ORIGIN", "*", "origins whose pages may call, comma separated, or *"),
+    open(SERVER, "CONSOLE", "", "on or off; default on, in production off"),
+    open(SERVER, "TLS_CERT", "", "PEM file of the certificate chain; read again at SIGHUP"),
+    open(SERVER, "TLS_KEY", "", "PEM file of its private key"),
+    open(SERVER, "WS_THREADS", "1", "threads that carry websockets"),
+    open(SERVER, "TRUSTED_PROXIES", "", "networks whose X-Forwarded-For is believed"),
+    open(SERVER, "CONNECTIONS_MAX", "50000", "open HTTP connections, at most"),
+    open(SERVER, "CONNECTIONS_PER_ADDRESS_MAX", "off", "the same from one address"),
+    open(SERVER, "SOCKETS_MAX", "100000", "Socket.IO clients, at most"),
+    open(SERVER, "SOCKETS_PER_USER_MAX", "10", "Socket.IO clients of one user, at most"),
+    open(SERVER, "DRAIN_TIMEOUT", "25", "seconds a stop may take"),
+    open(DATA, "DATA_DIR", "./data", "folder of the database file"),
+    open(DATA, "JOURNAL_SYNC", "full", "full, normal or off: what is durable before an answer"),
+    open(DATA, "MIGRATE", "on", "off: tables are changed by `call-service migrate` only"),
+    open(DATA, "QUALITY_RETENTION_DAYS", "7", "days quality samples are kept, or forever"),
+    open(DATA, "CALL_RETENTION_DAYS", "forever", "days ended calls are kept, or forever"),
+    secret(DATA, "DATABASE_URL", "Postgres; not in this version"),
+    secret(DATA, "REDIS_URL", "Redis, with DATABASE_URL; not in this version"),
+    secret(IDENTITY, "JWT_SECRET", "checks HS256 tokens; default random, in production required"),
+    secret(IDENTITY, "JWT_SECRET_PREVIOUS", "the secret before, still accepted"),
+    open(IDENTITY, "JWT_PUBLIC_KEY", "", "PEM that checks RS256, ES256 or EdDSA tokens"),
+    open(MEDIA, "STUN_SERVER_URL", "", "stun: addresses, comma separated"),
+    open(MEDIA, "TURN_SERVER_URL", "", "turn: addresses, comma separated"),
+    open(MEDIA, "TURN_USERNAME", "", "one name for all clients"),
+    secret(MEDIA, "TURN_PASSWORD", "its password"),
+    secret(MEDIA, "TURN_SECRET", "coturn's static-auth-secret, instead of name and password"),
+    open(MEDIA, "TURN_TTL", "600", "seconds a credential made with TURN_SECRET lasts"),
+    open(MEDIA, "LIVEKIT_URL", "", "LiveKit server; not in this version"),
+    secret(MEDIA, "LIVEKIT_API_KEY", "its key; not in this version"),
+    secret(MEDIA, "LIVEKIT_API_SECRET", "its secret; not in this version"),
+    open(CALLS, "MAX_CALL_PARTICIPANTS", "8", "people in one call, at most"),
+    open(CALLS, "MAX_CALL_DURATION", "14400", "seconds a connected call may last"),
+    open(CALLS, "RINGING_TIMEOUT", "60", "seconds an invitee is rung"),
+    open(CALLS, "CONNECTION_TIMEOUT", "30", "seconds a call may take to connect"),
+    open(CALLS, "RECONNECT_GRACE", "30", "seconds one who was lost may take to come back"),
+    open(CALLS, "ALONE_TIMEOUT", "60", "seconds one may stay alone in a group call"),
+    open(CALLS, "QUALITY_CHECK_INTERVAL", "5000", "milliseconds between quality samples"),
+    open(CALLS, "RINGS_PER_USER_MAX", "5", "calls that ring one user at once, at most"),
+    open(CALLS, "CALLS_MAX", "50000", "live calls, at most"),
+    open(MONITORING, "METRICS_PORT", "9091", "port of /metrics for Prometheus, or off"),
+    open(MONITORING, "LOG_LEVEL", "info", "off, error, warn, info, debug or trace"),
+    open(RATES, "RATE_LIMITS", "on", "off lifts every rate, for load tests"),
+];
+
+/// Every variable.
+pub fn all() -> impl Iterator<Item = Variable> {
+    let rate = |rule: Rule| {
+        let (name, default) = rule.variable();
+        open(RATES, name, default, rule.help())
+    };
+    PLAIN.iter().copied().chain(Rule::ALL.into_iter().map(rate))
+}
