@@ -1,0 +1,118 @@
+//! The run of a thread: frames written for one receiver while one read batch is worked on.
+//!
+//! They leave as one write when the receiver changes, when the run is long enough, or when the
+//! batch ends. Order is kept: whatever goes to a session from this thread goes through here.
+
+use std::cell::RefCell;
+use std::mem;
+use std::sync::Arc;
+
+use crate::socketio::engine::session::Session;
+
+/// A run is written when it is this long: more would not make the write cheaper.
+const RUN_BYTES: usize = 32 * 1024;
+/// What a thread keeps of the memory of a long run.
+const KEPT_BYTES: usize = 64 * 1024;
+
+thread_local! {
+    static RUN: RefCell<Run> = const {
+        RefCell::new(Run { open: false, target: None, frames: Vec::new() })
+    };
+}
+
+struct Run {
+    /// A batch is being worked on.
+    open: bool,
+    target: Option<Arc<Session>>,
+    frames: Vec<u8>,
+}
+
+impl Run {
+    fn flush(&mut self) {
+        if let Some(target) = self.target.take() {
+            target.write_frames(&self.frames);
+        }
+        self.frames.clear();
+        self.frames.shrink_to(KEPT_BYTES);
+    }
+
+    fn turn_to(&mut self, session: &Arc<Session>) {
+        if !self.target.as_ref().is_some_and(|it| Arc::ptr_eq(it, session)) {
+            self.flush();
+            self.target = Some(Arc::clone(session));
+        }
+    }
+}
+
+/// Does `work`, holding writes back until they can leave together. Must not be nested.
+pub fn batch<R>(work: impl FnOnce() -> R) -> R {
+    RUN.with_borrow_mut(|run| run.open = true);
+    let _flush = EndOfBatch;
+    work()
+}
+
+/// Writes the run out on every way out of a batch, a panic included.
+struct EndOfBatch;
+
+impl Drop for EndOfBatch {
+    fn drop(&mut self) {
+        RUN.with_borrow_mut(|run| {
+            run.open = false;
+            run.flush();
+        });
+    }
+}
+
+/// Writes the frames that `encode` appends to `session`, now or with the run.
+pub fn append(session: &Arc<Session>, encode: impl FnOnce(&mut Vec<u8>)) {
+    let frames = RUN.with_borrow_mut(|run| {
+        run.turn_to(session);
+        mem::take(&mut run.frames)
+    });
+    let mut lent = Lent { session, complete: frames.len(), frames };
+    encode(&mut lent.frames);
+    lent.complete = lent.frames.len();
+}
+
+/// The run's buffer while `encode` has it: `encode` is a stranger's code and may panic, or send.
+struct Lent<'a> {
+    session: &'a Arc<Session>,
+    frames: Vec<u8>,
+    /// Up to here the frames are whole.
+    complete: usize,
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.frames.truncate(self.complete);
+        RUN.with_borrow_mut(|run| {
+            if !run.frames.is_empty() {
+                run.flush();
+            }
+            run.turn_to(self.session);
+            run.frames = mem::take(&mut self.frames);
+            if !run.open || run.frames.len() >= RUN_BYTES {
+                run.flush();
+            }
+        });
+    }
+}
+
+/// Writes out what this thread holds back for `session`, which is about to say goodbye.
+pub fn flush(session: &Arc<Session>) {
+    RUN.with_borrow_mut(|run| {
+        if run.target.as_ref().is_some_and(|it| Arc::ptr_eq(it, session)) {
+            run.flush();
+        }
+    });
+}
+
+/// Writes ready-made frames to `session`, now or with the run.
+pub fn write(session: &Arc<Session>, frames: &[u8]) {
+    let open = RUN.with_borrow(|run| run.open);
+    if open {
+        append(session, |out| out.extend_from_slice(frames));
+    } else {
+        session.write_frames(frames);
+    }
+}

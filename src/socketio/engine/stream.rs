@@ -1,0 +1,142 @@
+//! The two halves of an upgraded connection: plain TCP is written to by any thread at once,
+//! anything else (TLS) by its drainer alone.
+
+use std::io;
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+/// A connection that left hyper, not yet at home on a websocket runtime.
+#[derive(Debug)]
+pub enum Connection {
+    /// Plain TCP, taken off the runtime that accepted it.
+    Tcp(std::net::TcpStream),
+    /// Anything else; it stays registered where it was accepted.
+    Other(Upgraded),
+}
+
+impl Connection {
+    /// Takes the connection out of hyper, with the bytes that were read beyond the request.
+    pub fn take(upgraded: Upgraded) -> io::Result<(Self, Vec<u8>)> {
+        type Tcp = TokioIo<TcpStream>;
+        let upgraded = match hyper_util::server::conn::auto::upgrade::downcast::<Tcp>(upgraded) {
+            Ok(parts) => return Self::tcp(parts.io, &parts.read_buf),
+            Err(upgraded) => upgraded,
+        };
+        match upgraded.downcast::<Tcp>() {
+            Ok(parts) => Self::tcp(parts.io, &parts.read_buf),
+            Err(upgraded) => Ok((Self::Other(upgraded), Vec::new())),
+        }
+    }
+
+    /// `early` is copied: it is a view of hyper's 8 KiB buffer and would keep all of that alive.
+    fn tcp(io: TokioIo<TcpStream>, early: &[u8]) -> io::Result<(Self, Vec<u8>)> {
+        let stream = io.into_inner();
+        // Frames are small and someone waits for each.
+        stream.set_nodelay(true)?;
+        Ok((Self::Tcp(stream.into_std()?), early.to_vec()))
+    }
+
+    /// Registers the connection with the current runtime.
+    pub fn split(self) -> io::Result<(Reader, Writer)> {
+        match self {
+            Self::Tcp(stream) => {
+                let (reader, writer) = TcpStream::from_std(stream)?.into_split();
+                Ok((Reader::Tcp(reader), Writer::Tcp(writer)))
+            }
+            Self::Other(upgraded) => {
+                let (reader, writer) = tokio::io::split(TokioIo::new(upgraded));
+                Ok((Reader::Other(reader), Writer::Other(tokio::sync::Mutex::new(writer))))
+            }
+        }
+    }
+}
+
+/// What a websocket reads from.
+#[derive(Debug)]
+pub enum Reader {
+    /// Plain TCP.
+    Tcp(OwnedReadHalf),
+    /// Anything else.
+    Other(ReadHalf<TokioIo<Upgraded>>),
+}
+
+impl Reader {
+    /// Reads what is there; an empty read is the end.
+    pub fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(reader) => Pin::new(reader).poll_read(cx, buffer),
+            Self::Other(reader) => Pin::new(reader).poll_read(cx, buffer),
+        }
+    }
+}
+
+/// What a websocket writes to.
+#[derive(Debug)]
+pub enum Writer {
+    /// Plain TCP.
+    Tcp(OwnedWriteHalf),
+    /// Anything else. The lock is for show: only the one drainer of a session takes it.
+    Other(tokio::sync::Mutex<WriteHalf<TokioIo<Upgraded>>>),
+}
+
+impl Writer {
+    /// Writes what the connection takes at once. What is not TCP takes nothing this way, all of
+    /// it goes through [`Writer::write_some`].
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let written = match self {
+            Self::Tcp(writer) => writer.try_write(bytes),
+            Self::Other(_) => return Ok(0),
+        };
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            written => written,
+        }
+    }
+
+    /// Waits until the connection takes some of `bytes` and says how many.
+    pub async fn write_some(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(writer) => {
+                writer.writable().await?;
+                self.try_write(bytes)
+            }
+            Self::Other(writer) => {
+                let mut writer = writer.lock().await;
+                let written = writer.write(bytes).await?;
+                writer.flush().await?;
+                Ok(written)
+            }
+        }
+    }
+
+    /// Says that nothing more will be written, once all has been.
+    pub async fn finish(&self) {
+        match self {
+            // An error means that the peer is gone already, which is what this is for.
+            Self::Tcp(writer) => drop(SockRef::from(writer.as_ref()).shutdown(Shutdown::Write)),
+            Self::Other(writer) => drop(writer.lock().await.shutdown().await),
+        }
+    }
+
+    /// Ends the connection in both directions, at once: whoever still holds this writer then
+    /// holds a dead socket and not a peer that waits.
+    pub fn abort(&self) {
+        match self {
+            Self::Tcp(writer) => drop(SockRef::from(writer.as_ref()).shutdown(Shutdown::Both)),
+            // Dropping the reader, which whoever aborts owns, ends it.
+            Self::Other(_) => (),
+        }
+    }
+}
