@@ -1,1 +1,190 @@
-//! To be written.
+//! What the service does: commands to calls, and what follows from them.
+//!
+//! A command goes through [`App::change`](effects): the call decides under its lock, the change takes
+//! its place in the journal before the lock is gone, the events leave once it is durable. So events of
+//! one call leave in the order in which they happened, and nothing is told that could be lost.
+
+mod calls;
+pub mod effects;
+pub mod error;
+pub mod presence;
+mod queries;
+mod relay;
+pub mod starting;
+pub mod tending;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::mpsc;
+
+use crate::app::effects::After;
+use crate::app::presence::Presence;
+use crate::app::starting::RecentStarts;
+use crate::call::id::UserId;
+use crate::call::model::{Call, Limits};
+use crate::clock::Clock;
+use crate::config::rates::Rule;
+use crate::limits::{Key, Limits as Rates, RateLimited};
+use crate::media::ice::Ice;
+use crate::registry::admission::Admission;
+use crate::registry::calls::Calls;
+use crate::socketio::hub::Hub;
+use crate::store::error::StoreError;
+use crate::store::journal::{Journal, JournalOptions};
+use crate::store::retention::RetentionOptions;
+use crate::store::sqlite::Sqlite;
+
+/// Batches of durable changes whose events wait to leave. Past it the journal waits: commits slow down
+/// before memory grows.
+const DELIVERY_BATCHES_MAX: usize = 1024;
+
+/// What the app goes by.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Time limits and the cap of new calls.
+    pub limits: Limits,
+    /// Sockets of one user, at most (contract, section 6).
+    pub sockets_per_user_max: usize,
+    /// Calls that ring one user at once, at most.
+    pub rings_per_user_max: usize,
+    /// Live calls on this node, at most.
+    pub live_calls_max: usize,
+    /// How long rows are kept.
+    pub retention: RetentionOptions,
+}
+
+/// The parts the app stands on, made by `server`.
+pub struct Parts {
+    /// Time.
+    pub clock: Clock,
+    /// The sockets of this node.
+    pub hub: Arc<Hub>,
+    /// The local file.
+    pub store: Sqlite,
+    /// How the journal writes.
+    pub journal: JournalOptions,
+    /// What helps peers to reach each other.
+    pub ice: Ice,
+    /// Rates per user and address.
+    pub rates: Rates,
+    /// What the app goes by.
+    pub settings: Settings,
+}
+
+/// The service.
+pub struct App {
+    /// Time.
+    pub clock: Clock,
+    /// Rates per user and address.
+    pub rates: Rates,
+    /// The sockets of this node.
+    pub hub: Arc<Hub>,
+    calls: Calls,
+    admission: Admission,
+    presence: Presence,
+    recent_starts: RecentStarts,
+    journal: Journal<After>,
+    store: Sqlite,
+    ice: Ice,
+    settings: Settings,
+    draining: AtomicBool,
+}
+
+/// The app, and what leaves it.
+pub type Opened = (Arc<App>, Deliveries);
+
+/// Durable changes whose events wait to leave; for [`effects::deliver`].
+pub struct Deliveries(mpsc::Receiver<Vec<After>>);
+
+impl App {
+    /// Opens the journal and brings the live calls back, with the time that remains on their timers.
+    pub fn open(parts: Parts) -> Result<Opened, StoreError> {
+        let (sender, receiver) = mpsc::channel(DELIVERY_BATCHES_MAX);
+        let snapshots = parts.store.live_snapshots()?;
+        let journal = Journal::open(&parts.store, parts.journal, move |batch| {
+            if sender.blocking_send(batch).is_err() {
+                tracing::debug!("events of the last changes have nobody left to go to");
+            }
+        })?;
+        let app = Self {
+            clock: parts.clock,
+            rates: parts.rates,
+            hub: parts.hub,
+            calls: Calls::default(),
+            admission: Admission::default(),
+            presence: Presence::default(),
+            recent_starts: RecentStarts::default(),
+            journal,
+            store: parts.store,
+            ice: parts.ice,
+            settings: parts.settings,
+            draining: AtomicBool::new(false),
+        };
+        app.restore(&snapshots);
+        Ok((Arc::new(app), Deliveries(receiver)))
+    }
+
+    fn restore(&self, snapshots: &[String]) {
+        let now = self.clock.now();
+        for snapshot in snapshots {
+            match serde_json::from_str::<Call>(snapshot) {
+                Ok(mut call) => {
+                    call.restore(now);
+                    self.calls.insert(call, |_| ());
+                }
+                Err(error) => tracing::error!(%error, "a live call can't be read back"),
+            }
+        }
+        tracing::info!(calls = self.calls.len(), "live calls are back");
+    }
+
+    /// No new calls from now on.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the service is going down.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Writes all that waits, and closes the journal. Blocks.
+    pub fn close(&self) {
+        self.journal.close();
+    }
+
+    /// How many calls are live on this node.
+    pub fn live_calls(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// The most that may be in a call at once.
+    pub fn participants_max(&self) -> u16 {
+        self.settings.limits.participants
+    }
+
+    /// Records that are not durable yet.
+    pub fn unwritten(&self) -> usize {
+        self.journal.pending()
+    }
+
+    /// Completes when the disk has failed and nothing more can be made durable.
+    pub async fn journal_failed(&self) {
+        self.journal.failed().await;
+    }
+
+    /// Whether the journal takes and keeps changes.
+    pub fn journal_is_well(&self) -> bool {
+        !self.journal.is_full() && !self.journal.has_failed()
+    }
+
+    /// Takes one from `user`'s bucket for `rule`.
+    fn pace(&self, rule: Rule, user: &UserId) -> Result<(), RateLimited> {
+        self.rates.check(rule, Key::User(user.clone()))
+    }
+
+    fn is_online(&self, user: &UserId) -> bool {
+        self.presence.has(user)
+    }
+}

@@ -311,6 +311,9 @@ pub enum Refusal {
     /// The one to be removed is not in the call.
     #[error("userId: this user is not in the call")]
     NoSuchParticipant,
+    /// Signaling is between two.
+    #[error("targetUserId: this is your own id; expected another participant's")]
+    ToOneself,
     /// The initiator can't be removed.
     #[error("userId: the initiator can't be removed; end the call instead")]
     InitiatorStays,

@@ -72,6 +72,28 @@ pub struct ParticipantRecord {
     pub quality: Option<Quality>,
 }
 
+/// A call and everyone in it, taken out of a live call or read from the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallFacts {
+    /// The call.
+    pub call: CallRecord,
+    /// Everyone who ever belonged to it.
+    pub participants: Vec<ParticipantRecord>,
+}
+
+impl CallFacts {
+    /// The facts of a live call at `now`.
+    pub fn of(call: &Call, now: Timestamp) -> Self {
+        let participants = call.participants.iter().map(|it| it.record(call.id, now)).collect();
+        Self { call: call.record(), participants }
+    }
+
+    /// The participant that `user` is, in whatever state.
+    pub fn participant(&self, user: &UserId) -> Option<&ParticipantRecord> {
+        self.participants.iter().find(|it| it.user == *user)
+    }
+}
+
 impl Call {
     /// The facts of this call.
     pub fn record(&self) -> CallRecord {
@@ -92,11 +114,6 @@ impl Call {
             epoch: self.epoch,
             seq: self.seq,
         }
-    }
-
-    /// The facts of everyone in it.
-    pub fn participant_records(&self, now: Timestamp) -> Vec<ParticipantRecord> {
-        self.participants.iter().map(|it| it.record(self.id, now)).collect()
     }
 }
 

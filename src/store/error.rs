@@ -69,7 +69,7 @@ pub struct StoreError {
 
 impl StoreError {
     /// A failure found by the store itself, with no cause below it.
-    pub(super) fn new(during: &'static str, kind: Kind) -> Self {
+    pub fn new(during: &'static str, kind: Kind) -> Self {
         Self { during, kind, source: None }
     }
 

@@ -5,8 +5,9 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::call::id::{CallId, UserId};
 use crate::call::model::Call;
+use crate::call::record::CallFacts;
 use crate::call::time::Timestamp;
-use crate::wire::reply::{CallDetails, CallFacts};
+use crate::wire::reply::CallDetails;
 use crate::wire::time::Iso;
 
 /// The invitation as the service builds it (contract, section 6).
@@ -56,7 +57,7 @@ pub fn sync_call(call: &Call, user: &UserId, now: Timestamp) -> Option<Box<RawVa
     let participants: Vec<UserId> = call.participants.iter().map(|it| it.user.clone()).collect();
     let rung_until = call.participant(user).and_then(|it| it.ring_deadline);
     let invitation = rung_until.map(|at| Invitation::new(call, at, &participants));
-    to_raw_value(&SyncCall { details: facts.view(), invitation }).ok()
+    to_raw_value(&SyncCall { details: CallDetails::from(&facts), invitation }).ok()
 }
 
 /// `call:sync`.

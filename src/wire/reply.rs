@@ -4,10 +4,8 @@ use serde::Serialize;
 
 use crate::call::command::Unavailable;
 use crate::call::id::{CallId, UserId};
-use crate::call::model::Call;
-use crate::call::record::{CallRecord, ParticipantRecord};
+use crate::call::record::{CallFacts, CallRecord, ParticipantRecord};
 use crate::call::state::Role;
-use crate::call::time::Timestamp;
 use crate::wire::time::Iso;
 
 /// A call object (contract, section 4).
@@ -96,57 +94,6 @@ impl<'a> From<&'a ParticipantRecord> for ParticipantView<'a> {
     }
 }
 
-/// A call and everyone in it, taken out of a live call or read from the store.
-#[derive(Debug, Clone)]
-pub struct CallFacts {
-    /// The call.
-    pub call: CallRecord,
-    /// Everyone who ever belonged to it.
-    pub participants: Vec<ParticipantRecord>,
-}
-
-impl CallFacts {
-    /// The facts of a live call at `now`.
-    pub fn of(call: &Call, now: Timestamp) -> Self {
-        Self { call: call.record(), participants: call.participant_records(now) }
-    }
-
-    /// Whether `user` belongs to the call, in whatever state.
-    pub fn has(&self, user: &UserId) -> bool {
-        self.participant(user).is_some()
-    }
-
-    /// The participant that `user` is.
-    pub fn participant(&self, user: &UserId) -> Option<&ParticipantRecord> {
-        self.participants.iter().find(|it| it.user == *user)
-    }
-
-    /// The call object.
-    pub fn call_view(&self) -> CallView<'_> {
-        CallView::from(&self.call)
-    }
-
-    /// The participant objects.
-    pub fn participant_views(&self) -> Vec<ParticipantView<'_>> {
-        self.participants.iter().map(ParticipantView::from).collect()
-    }
-
-    /// `{call, participants}`.
-    pub fn view(&self) -> CallDetails<'_> {
-        CallDetails { call: self.call_view(), participants: self.participant_views() }
-    }
-
-    /// The call object with its participants and its initiator inside, as lists show it.
-    pub fn entry(&self) -> CallEntry<'_> {
-        let initiator = self.participants.iter().find(|it| it.role == Role::Initiator);
-        CallEntry {
-            call: self.call_view(),
-            initiator: initiator.map(ParticipantView::from),
-            participants: self.participant_views(),
-        }
-    }
-}
-
 /// `{call, participants}`.
 #[derive(Debug, Serialize)]
 pub struct CallDetails<'a> {
@@ -154,13 +101,31 @@ pub struct CallDetails<'a> {
     participants: Vec<ParticipantView<'a>>,
 }
 
-/// A call in a list.
+impl<'a> From<&'a CallFacts> for CallDetails<'a> {
+    fn from(facts: &'a CallFacts) -> Self {
+        let participants = facts.participants.iter().map(ParticipantView::from).collect();
+        Self { call: CallView::from(&facts.call), participants }
+    }
+}
+
+/// A call in a list: its participants and its initiator inside.
 #[derive(Debug, Serialize)]
 pub struct CallEntry<'a> {
     #[serde(flatten)]
     call: CallView<'a>,
     initiator: Option<ParticipantView<'a>>,
     participants: Vec<ParticipantView<'a>>,
+}
+
+impl<'a> From<&'a CallFacts> for CallEntry<'a> {
+    fn from(facts: &'a CallFacts) -> Self {
+        let initiator = facts.participants.iter().find(|it| it.role == Role::Initiator);
+        Self {
+            call: CallView::from(&facts.call),
+            initiator: initiator.map(ParticipantView::from),
+            participants: facts.participants.iter().map(ParticipantView::from).collect(),
+        }
+    }
 }
 
 /// One who was called and is not rung.

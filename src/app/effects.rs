@@ -1,0 +1,209 @@
+//! From a decided command to what everyone sees of it: journal first, then events.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use smallvec::SmallVec;
+
+use crate::app::error::AppError;
+use crate::app::{App, Deliveries};
+use crate::call::command::{Command, Effect, Event, Notice};
+use crate::call::id::{CallId, DeviceId, UserId};
+use crate::call::machine::Applied;
+use crate::call::model::Call;
+use crate::socketio::outlet::{Outlet, SocketId};
+use crate::socketio::packet::Packet;
+use crate::store::journal::{Durable, Permit};
+use crate::store::{Change, Record, StoryEvent};
+use crate::wire::event::encode;
+
+/// What happens once a change is durable.
+#[derive(Debug, Default)]
+pub struct After {
+    deliveries: SmallVec<[Delivery; 2]>,
+    retire: Option<CallId>,
+}
+
+/// One event on its way to users' devices.
+#[derive(Debug)]
+struct Delivery {
+    to: Vec<UserId>,
+    except: Option<DeviceId>,
+    /// The call that rings, where the event asks devices to say that they ring.
+    rings: Option<(CallId, Duration)>,
+    name: &'static str,
+    data: Arc<str>,
+}
+
+/// What the journal keeps of a start that named an idempotency key.
+pub(super) type IdempotencyKey = Option<(UserId, Box<str>)>;
+
+impl App {
+    /// Carries `command` out on a live call, and looks at the outcome with `view`. The answer may
+    /// leave once the [`Durable`] is done.
+    pub(super) fn change<V>(
+        &self,
+        id: CallId,
+        command: Command,
+        view: impl FnOnce(&Call, &Applied) -> V,
+    ) -> Result<(V, Durable), AppError> {
+        let permit = self.journal.reserve()?;
+        let now = self.clock.now();
+        let changed = self.calls.change(id, |call| {
+            let applied = call.apply(command, now)?;
+            let seen = view(call, &applied);
+            // Also where nothing changed: an answer that repeats another must not overtake its commit.
+            Ok((seen, submit(permit, call, &applied, None)))
+        });
+        changed.ok_or(AppError::NoSuchCall)?
+    }
+
+    /// Carries out what nobody waits for: time, sockets that come and go. Refused, or without a
+    /// place in the journal, it is no more than a thing that did not happen, or will be tried again.
+    pub(super) fn nudge(&self, id: CallId, command: Command) {
+        let Ok(permit) = self.journal.reserve() else { return };
+        let now = self.clock.now();
+        self.calls.change(id, |call| {
+            if let Ok(applied) = call.apply(command, now)
+                && !applied.is_noop()
+            {
+                drop(submit(permit, call, &applied, None));
+            }
+        });
+    }
+
+    /// Lets the events of one durable change leave.
+    fn release(self: &Arc<Self>, after: After) {
+        for delivery in after.deliveries {
+            self.dispatch(&delivery);
+        }
+        if let Some(call) = after.retire {
+            self.calls.retire(call);
+        }
+    }
+
+    fn dispatch(self: &Arc<Self>, delivery: &Delivery) {
+        if let Some((call, patience)) = delivery.rings {
+            for user in &delivery.to {
+                self.ring(call, user, patience, delivery);
+            }
+            return;
+        }
+        let packet = Packet::event(delivery.name, &[&delivery.data]);
+        for user in &delivery.to {
+            match &delivery.except {
+                None => self.hub.send(user.as_str(), &packet),
+                Some(device) => {
+                    for outlet in self.hub.outlets(user.as_str()) {
+                        if !self.is_device(&outlet, user, device) {
+                            outlet.send(&packet);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Rings every device of `user`; the acknowledgement of one says that it rings.
+    fn ring(self: &Arc<Self>, call: CallId, user: &UserId, patience: Duration, it: &Delivery) {
+        let packet = Packet::event(it.name, &[&it.data]);
+        for outlet in self.hub.outlets(user.as_str()) {
+            let (app, user) = (Arc::clone(self), user.clone());
+            outlet.emit_with_ack(&packet, patience, move |answer| {
+                if answer.is_ok() {
+                    app.nudge(call, Command::Rings { user });
+                }
+            });
+        }
+    }
+
+    fn is_device(&self, outlet: &Outlet, user: &UserId, device: &DeviceId) -> bool {
+        let id = outlet.id();
+        unnamed_device(id).as_ref() == Some(device)
+            || self.hub.outlets(&device_room(user, device)).iter().any(|it| it.id() == id)
+    }
+}
+
+/// The room of one named device. Ids have no such separator, so it can't be a user's room.
+pub(super) fn device_room(user: &UserId, device: &DeviceId) -> String {
+    format!("{user}\u{1f}{device}")
+}
+
+/// The device that a socket without `auth.deviceId` is.
+pub fn unnamed_device(socket: SocketId) -> Option<DeviceId> {
+    DeviceId::parse(&format!("socket:{socket}")).ok()
+}
+
+/// Gives the change of a call its place in the journal. Called under the call's lock, so that places
+/// follow the order of the changes.
+pub(super) fn submit(
+    permit: Permit<After>,
+    call: &Call,
+    applied: &Applied,
+    idempotency_key: IdempotencyKey,
+) -> Durable {
+    let mut after = After::default();
+    let mut story = Vec::with_capacity(applied.effects.len());
+    for effect in &applied.effects {
+        match effect {
+            Effect::Notify(notice) => {
+                let (event, delivery) = tell(call, notice);
+                story.push(event);
+                after.deliveries.push(delivery);
+            }
+            // Calls over LiveKit have a media server to ask; peer to peer there is none.
+            Effect::Unavailable(..) | Effect::CheckMedia => {}
+        }
+    }
+    after.retire = call.state.is_terminal().then_some(call.id);
+    // A call is plain data that always serialises.
+    let snapshot = || serde_json::to_string(call).unwrap_or_default();
+    let change = Change {
+        call: call.record(),
+        participants: applied.changed(call).map(|it| it.record(call.id, call.updated_at)).collect(),
+        story,
+        live: (!call.state.is_terminal()).then(snapshot),
+        idempotency_key,
+    };
+    permit.send(Record::Change(Box::new(change)), after)
+}
+
+fn tell(call: &Call, notice: &Notice) -> (StoryEvent, Delivery) {
+    let encoded = encode(call, notice);
+    let data: Arc<str> = encoded.data.into();
+    let mut rings = None;
+    if let Event::Incoming { expires_at, .. } = &notice.event {
+        rings = Some((call.id, expires_at.since(notice.at)));
+    }
+    let story = StoryEvent {
+        call: call.id,
+        seq: notice.seq,
+        at: notice.at,
+        name: encoded.name,
+        to: notice.to.clone(),
+        data: Arc::clone(&data),
+    };
+    let (to, except) = (notice.to.clone(), notice.except.clone());
+    (story, Delivery { to, except, rings, name: encoded.name, data })
+}
+
+/// Lets events leave in the order of their commits, until the journal is closed. One task does it, so
+/// that no event overtakes another.
+pub async fn deliver(app: Arc<App>, mut deliveries: Deliveries) {
+    while let Some(batch) = deliveries.0.recv().await {
+        for after in batch {
+            app.release(after);
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// JSON that is ready to be sent.
+pub(super) fn json(value: &impl serde::Serialize) -> Result<Box<RawValue>, AppError> {
+    // Views are structs of strings and numbers, which always serialise.
+    serde_json::value::to_raw_value(value).map_err(|error| {
+        tracing::error!(%error, "an answer can't be written as JSON");
+        AppError::Unwritable
+    })
+}

@@ -1,0 +1,290 @@
+//! Starting a call: idempotency, glare, who is busy, who is called too often.
+
+use std::time::Duration;
+
+use dashmap::DashMap;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::app::effects::{json, submit};
+use crate::app::error::AppError;
+use crate::auth::Identity;
+use crate::call::command::{Command, Effect, Invitee, Start, Unavailable};
+use crate::call::id::{CallId, UserId};
+use crate::call::machine::Applied;
+use crate::call::model::Call;
+use crate::call::participant::Participant;
+use crate::call::record::CallFacts;
+use crate::call::state::{MediaPath, State};
+use crate::call::time::Timestamp;
+use crate::config::rates::Rule;
+use crate::limits::{Key, RateLimited};
+use crate::media::Ticket;
+use crate::media::ice::IceServer;
+use crate::store::error::{Kind, StoreError};
+use crate::store::journal::Durable;
+use crate::wire::reply::{CallView, UnavailableView};
+use crate::wire::request::StartRequest;
+
+/// How long the same key means the same call (contract, section 4).
+const IDEMPOTENCY: Duration = Duration::from_hours(24);
+
+/// How long a start is remembered in memory: until long after its key is in the store.
+const RECENT: Duration = Duration::from_mins(1);
+
+/// When to try again where this node has as many live calls as it may, or a user rings for as many.
+const FULL_HOUSE: Duration = Duration::from_secs(2);
+
+/// Ownership of calls on a service of one node.
+const EPOCH: u64 = 1;
+
+type UserAndKey = (UserId, Box<str>);
+
+/// Starts so recent that their keys may not be in the store yet.
+#[derive(Default)]
+pub(super) struct RecentStarts(DashMap<UserAndKey, (CallId, Timestamp)>);
+
+impl RecentStarts {
+    fn find(&self, user: &UserId, key: &str) -> Option<CallId> {
+        self.0.get(&(user.clone(), key.into())).map(|it| it.0)
+    }
+
+    fn note(&self, user: &UserId, key: &str, call: CallId, now: Timestamp) {
+        self.0.insert((user.clone(), key.into()), (call, now));
+    }
+
+    /// Forgets what is in the store by now.
+    pub(super) fn sweep(&self, now: Timestamp) {
+        self.0.retain(|_, (_, at)| now.since(*at) < RECENT);
+    }
+}
+
+/// What came of a start.
+pub struct Started {
+    /// `{call, token, iceServers, unavailable?}`.
+    pub data: Box<RawValue>,
+    /// A new call; otherwise one that was there already.
+    pub created: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StartedView<'a> {
+    call: CallView<'a>,
+    token: Ticket,
+    ice_servers: Vec<IceServer>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unavailable: Vec<UnavailableView>,
+}
+
+/// Who may be called, and who not right now.
+pub(super) type Callable = (Vec<Invitee>, Vec<UnavailableView>);
+
+/// What the users' standing makes of a start.
+enum Outcome {
+    Same(CallId),
+    Glare(CallId),
+    New { facts: CallFacts, unavailable: Vec<UnavailableView>, durable: Durable },
+}
+
+impl App {
+    /// Starts a call; the same `key` by the same user within a day is the same call.
+    pub async fn start(
+        &self,
+        caller: &Identity,
+        request: StartRequest,
+        key: Option<&str>,
+    ) -> Result<Started, AppError> {
+        if let Some(key) = key
+            && let Some(call) = self.earlier_start(&caller.user, key).await?
+        {
+            return self.started_before(call, caller).await;
+        }
+        if self.is_draining() {
+            return Err(AppError::Draining);
+        }
+        self.pace(Rule::Start, &caller.user)?;
+        self.pace(Rule::StartHourly, &caller.user)?;
+        if self.journal.is_full() {
+            return Err(StoreError::new("starting a call", Kind::Full).into());
+        }
+        if self.calls.len() >= self.settings.live_calls_max {
+            return Err(RateLimited { retry_after: FULL_HOUSE }.into());
+        }
+        let settings = request.settings;
+        match self.decide_start(caller, request, key)? {
+            Outcome::Same(call) => self.started_before(call, caller).await,
+            Outcome::Glare(call) => {
+                let data = self.join(call, &caller.user, settings, None).await?;
+                Ok(Started { data, created: false })
+            }
+            Outcome::New { facts, unavailable, durable } => {
+                self.settle_start(facts.call.id, durable).await?;
+                if facts.call.state == State::Busy {
+                    return Err(AppError::Busy(Box::new(facts)));
+                }
+                let data = self.started(&facts, &caller.user, unavailable)?;
+                Ok(Started { data, created: true })
+            }
+        }
+    }
+
+    async fn earlier_start(&self, user: &UserId, key: &str) -> Result<Option<CallId>, AppError> {
+        let since = self.clock.now().minus(IDEMPOTENCY);
+        Ok(self.store.idempotent_start(user, key, since).await?)
+    }
+
+    /// Waits until a new call is durable; one that can't be is not started.
+    async fn settle_start(&self, call: CallId, durable: Durable) -> Result<(), AppError> {
+        let outcome = durable.await;
+        if outcome.is_err() {
+            self.nudge(call, Command::Abort);
+        }
+        Ok(outcome?)
+    }
+
+    async fn started_before(&self, id: CallId, user: &Identity) -> Result<Started, AppError> {
+        let facts = self.facts(id).await?.ok_or(AppError::NoSuchCall)?;
+        let data = self.started(&facts, &user.user, Vec::new())?;
+        Ok(Started { data, created: false })
+    }
+
+    fn started(
+        &self,
+        facts: &CallFacts,
+        user: &UserId,
+        unavailable: Vec<UnavailableView>,
+    ) -> Result<Box<RawValue>, AppError> {
+        json(&StartedView {
+            call: CallView::from(&facts.call),
+            token: Ticket::peer(facts.call.id, user.clone()),
+            ice_servers: self.ice.ice_servers(user, self.clock.wall()),
+            unavailable,
+        })
+    }
+
+    /// Decides while nobody else decides about any of the users.
+    fn decide_start(
+        &self,
+        caller: &Identity,
+        request: StartRequest,
+        key: Option<&str>,
+    ) -> Result<Outcome, AppError> {
+        let users = request.participants.clone();
+        self.admission.decide(users.iter().chain([&caller.user]), || {
+            if let Some(call) = key.and_then(|key| self.recent_starts.find(&caller.user, key)) {
+                return Ok(Outcome::Same(call));
+            }
+            if let Some(call) = self.calls.joined_by(&caller.user, None) {
+                return Err(AppError::AlreadyInCall(call));
+            }
+            if let Some(call) = self.glare(&caller.user, &request.participants) {
+                return Ok(Outcome::Glare(call));
+            }
+            self.make(caller, request, key)
+        })
+    }
+
+    /// The 1:1 call by which the one who is called rings the caller right now.
+    fn glare(&self, caller: &UserId, invited: &[UserId]) -> Option<CallId> {
+        let [other] = invited else { return None };
+        let rings = |call: &Call| {
+            !call.is_group
+                && call.initiator == *other
+                && call.participant(caller).is_some_and(Participant::is_rung)
+        };
+        self.calls.of(caller).into_iter().find(|id| self.calls.read(*id, rings).unwrap_or(false))
+    }
+
+    fn make(
+        &self,
+        caller: &Identity,
+        request: StartRequest,
+        key: Option<&str>,
+    ) -> Result<Outcome, AppError> {
+        let now = self.clock.now();
+        let (invitees, mut unavailable) =
+            self.callable(&caller.user, &request.participants, None)?;
+        let permit = self.journal.reserve()?;
+        let (call, applied) = Call::start(
+            Start {
+                id: CallId(new_call_id(now)),
+                epoch: EPOCH,
+                call_type: request.call_type,
+                media: MediaPath::Peer,
+                initiator: caller.user.clone(),
+                initiator_name: caller.name.clone(),
+                participant: Uuid::new_v4(),
+                online: self.is_online(&caller.user),
+                settings: request.settings,
+                chat: request.chat,
+                invitees,
+                silent: request.silent,
+                limits: self.settings.limits,
+            },
+            now,
+        );
+        unavailable.extend(unavailable_of(&applied));
+        let idempotency_key = key.map(|key| (caller.user.clone(), Box::from(key)));
+        if let Some(key) = key {
+            self.recent_starts.note(&caller.user, key, call.id, now);
+        }
+        let facts = CallFacts::of(&call, now);
+        let durable =
+            self.calls.insert(call, |call| submit(permit, call, &applied, idempotency_key));
+        Ok(Outcome::New { facts, unavailable, durable })
+    }
+
+    /// Of `users`, those that may be called, with who of them is busy; and those that may not be
+    /// called so often. Where none is left, the caller has called too often.
+    pub(super) fn callable(
+        &self,
+        caller: &UserId,
+        users: &[UserId],
+        call: Option<CallId>,
+    ) -> Result<Callable, AppError> {
+        let (mut invitees, mut unavailable, mut limited) = (Vec::new(), Vec::new(), None);
+        for user in users {
+            let pair = Key::Pair(caller.clone(), user.clone());
+            match self.rates.check(Rule::Invite, pair) {
+                Ok(()) if self.ringing(user) < self.settings.rings_per_user_max => {
+                    let busy = self.calls.joined_by(user, call).is_some();
+                    let participant = Uuid::new_v4();
+                    invitees.push(Invitee { user: user.clone(), participant, busy });
+                }
+                other => {
+                    limited = other.err().or(limited);
+                    unavailable.push(UnavailableView::new(user, Unavailable::RateLimited));
+                }
+            }
+        }
+        if invitees.is_empty() {
+            return Err(limited.unwrap_or(RateLimited { retry_after: FULL_HOUSE }).into());
+        }
+        Ok((invitees, unavailable))
+    }
+
+    fn ringing(&self, user: &UserId) -> usize {
+        let rings = |call: &Call| call.participant(user).is_some_and(Participant::is_rung);
+        let calls = self.calls.of(user);
+        calls.iter().filter(|id| self.calls.read(**id, rings).unwrap_or(false)).count()
+    }
+}
+
+/// Those of a command's users who are not rung.
+pub(super) fn unavailable_of(applied: &Applied) -> Vec<UnavailableView> {
+    let view = |effect: &Effect| match effect {
+        Effect::Unavailable(user, why) => Some(UnavailableView::new(user, *why)),
+        Effect::Notify(_) | Effect::CheckMedia => None,
+    };
+    applied.effects.iter().filter_map(view).collect()
+}
+
+/// Ids sort by creation, so that rows of one time lie together.
+fn new_call_id(now: Timestamp) -> Uuid {
+    let seconds = u64::try_from(now.0.div_euclid(1000)).unwrap_or(0);
+    let nanos = u32::try_from(now.0.rem_euclid(1000)).unwrap_or(0) * 1_000_000;
+    Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos))
+}

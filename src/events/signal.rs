@@ -1,0 +1,108 @@
+//! `webrtc:*`: from one participant's device to another's. The envelope is checked, the payload is
+//! passed on byte for byte.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::app::error::AppError;
+use crate::call::id::{CallId, UserId};
+use crate::config::rates::Rule;
+use crate::events::{Events, Session, wrong};
+use crate::socketio::handler::{Event, Socket};
+use crate::wire::fields::Malformed;
+
+/// The three events of signaling.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    Offer,
+    Answer,
+    Candidate,
+}
+
+impl Kind {
+    pub(super) fn of(event: &str) -> Option<Self> {
+        match event {
+            "webrtc:offer" => Some(Self::Offer),
+            "webrtc:answer" => Some(Self::Answer),
+            "webrtc:ice_candidate" => Some(Self::Candidate),
+            _ => None,
+        }
+    }
+
+    fn field(self) -> &'static str {
+        match self {
+            Self::Offer => "offer",
+            Self::Answer => "answer",
+            Self::Candidate => "candidate",
+        }
+    }
+}
+
+/// What a client sends. Ids with escapes are refused (they are never needed), a field that stands
+/// twice too; unknown fields are passed over and not passed on, so that nobody can name another
+/// sender.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    call_id: Option<&'a str>,
+    #[serde(borrow)]
+    target_user_id: Option<&'a str>,
+    #[serde(borrow)]
+    offer: Option<&'a RawValue>,
+    #[serde(borrow)]
+    answer: Option<&'a RawValue>,
+    #[serde(borrow)]
+    candidate: Option<&'a RawValue>,
+}
+
+impl Events {
+    /// Passes signaling on.
+    pub(super) fn relay(
+        &self,
+        socket: &Socket<Session>,
+        event: &Event<'_>,
+    ) -> Result<(), AppError> {
+        self.pace(socket, Rule::Relay)?;
+        let kind = Kind::of(event.name).ok_or_else(|| wrong(event.name, "webrtc:*"))?;
+        let argument = event.args.get(0).ok_or_else(|| wrong("no argument", "one JSON object"))?;
+        let envelope: Envelope<'_> = serde_json::from_str(argument.get())
+            .map_err(|error| Malformed::new("event", &error.to_string(), EXPECTED))?;
+        let call = envelope.call_id.and_then(CallId::parse);
+        let call = call.ok_or_else(|| missing("callId", envelope.call_id, "a call id (UUID)"))?;
+        let target = envelope.target_user_id.and_then(|it| UserId::parse(it).ok());
+        let target =
+            target.ok_or_else(|| missing("targetUserId", envelope.target_user_id, "a user id"))?;
+        let payload = match kind {
+            Kind::Offer => envelope.offer,
+            Kind::Answer => envelope.answer,
+            Kind::Candidate => envelope.candidate,
+        };
+        let payload = payload.ok_or_else(|| missing(kind.field(), None, "the payload"))?;
+        let from = &socket.session().user;
+        for outlet in self.app.signal_targets(call, (from, socket.id()), &target)? {
+            outlet.send_event(event.name, |out| write(out, call, from, kind, payload));
+        }
+        Ok(())
+    }
+}
+
+const EXPECTED: &str = "{callId, targetUserId, and offer, answer or candidate}";
+
+fn missing(field: &'static str, found: Option<&str>, expected: &'static str) -> AppError {
+    Malformed::new(field, found.unwrap_or("nothing"), expected).into()
+}
+
+/// Ids need no escapes: their characters are plain by the contract's section 3.
+fn write(out: &mut Vec<u8>, call: CallId, from: &UserId, kind: Kind, payload: &RawValue) {
+    out.extend_from_slice(b"{\"callId\":\"");
+    let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
+    out.extend_from_slice(call.0.hyphenated().encode_lower(&mut id).as_bytes());
+    out.extend_from_slice(b"\",\"fromUserId\":\"");
+    out.extend_from_slice(from.as_str().as_bytes());
+    out.extend_from_slice(b"\",\"");
+    out.extend_from_slice(kind.field().as_bytes());
+    out.extend_from_slice(b"\":");
+    out.extend_from_slice(payload.get().as_bytes());
+    out.push(b'}');
+}
