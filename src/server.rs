@@ -1,1 +1,262 @@
-//! To be written.
+//! Wiring: makes the parts, binds the ports, splits Socket.IO from the rest, and stops in order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+
+use crate::app::effects::deliver;
+use crate::app::tending::tend;
+use crate::app::{App, Deliveries, Parts, Settings};
+use crate::auth::Verifier;
+use crate::call::model::Limits as CallLimits;
+use crate::clock::Clock;
+use crate::config::{Calls, Config, JournalSync, Origins, Server, SettingError};
+use crate::events::Events;
+use crate::http::Reply;
+use crate::http::console::Console;
+use crate::http::probes::Probes;
+use crate::http::service::Api;
+use crate::limits::{Limits, client_address};
+use crate::media::ice::Ice;
+use crate::socketio::endpoint::Endpoint;
+use crate::socketio::engine::options::{CorsOrigins, Options};
+use crate::socketio::hub::Hub;
+use crate::store::error::StoreError;
+use crate::store::journal::{JournalOptions, Sync};
+use crate::store::retention::RetentionOptions;
+use crate::store::sqlite::Sqlite;
+use crate::telemetry::Figures;
+
+/// Over how long clients are told to go elsewhere, so that they do not all come at once.
+const FAREWELL_SPREAD: Duration = Duration::from_secs(2);
+
+/// Why the service did not start, or could not stop as it should.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A setting that can't be used.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// The store can't be opened.
+    #[error("DATA_DIR: {0}")]
+    Store(#[from] StoreError),
+    /// A port can't be had.
+    #[error("{variable}: {address} can't be listened on: {source}")]
+    Bind {
+        /// The setting that names the port.
+        variable: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The operating system refused a thread or a runtime.
+    #[error("starting: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Everything that answers requests on the public ports.
+#[derive(Clone)]
+struct Front {
+    api: Arc<Api>,
+    sockets: Arc<Endpoint<Events>>,
+    trusted_proxies: Arc<[ipnet::IpNet]>,
+}
+
+impl Front {
+    async fn answer(self, request: Request<Incoming>, peer: SocketAddr, secure: bool) -> Reply {
+        let forwarded = request.headers().get("x-forwarded-for").and_then(|it| it.to_str().ok());
+        let client = client_address(peer.ip(), forwarded, &self.trusted_proxies);
+        if self.sockets.serves(request.uri().path()) {
+            self.sockets.handle(request, SocketAddr::new(client, peer.port())).await
+        } else {
+            self.api.handle(request, client, secure).await
+        }
+    }
+}
+
+/// A runtime of one thread for websockets: the cheapest way to relay, and HTTP can't hold it up.
+struct SocketThread {
+    handle: Handle,
+    stop: oneshot::Sender<()>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl SocketThread {
+    fn start(number: usize) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let name = format!("websockets-{number}");
+        let thread = thread::Builder::new().name(name).spawn(move || {
+            // An error means that the other side is gone, which is the same word.
+            drop(runtime.block_on(stopped));
+        })?;
+        Ok(Self { handle, stop, thread })
+    }
+
+    fn stop(self) {
+        drop(self.stop);
+        if self.thread.join().is_err() {
+            tracing::error!("a websocket thread panicked");
+        }
+    }
+}
+
+/// Serves until `stop` ends, then stops in order: no new calls, clients told to go, everything
+/// written, out.
+pub async fn run(
+    config: Config,
+    figures: Figures,
+    stop: impl Future<Output = ()>,
+) -> Result<(), StartError> {
+    let verifier = Arc::new(Verifier::new(&config.identity)?);
+    let (app, deliveries) = App::open(parts(&config)?)?;
+    let threads: Vec<SocketThread> =
+        (0..config.server.ws_threads).map(SocketThread::start).collect::<io::Result<_>>()?;
+    let runtimes: Vec<Handle> = threads.iter().map(|it| it.handle.clone()).collect();
+    let events = Arc::new(Events::new(Arc::clone(&app), Arc::clone(&verifier)));
+    let sockets = Arc::new(Endpoint::new(events, socket_options(&config.server), runtimes));
+    let front = Front {
+        api: Arc::new(api(&config, &app, verifier, figures)),
+        sockets: Arc::clone(&sockets),
+        trusted_proxies: Arc::clone(&config.server.trusted_proxies),
+    };
+    let work = begin(&app, deliveries, &threads);
+    let listeners = bind(&config.server).await?;
+    for listener in listeners {
+        tokio::spawn(accept(listener, front.clone()));
+    }
+    tokio::select! {
+        () = stop => {}
+        () = app.journal_failed() => tracing::error!("the disk failed: nothing more can be kept"),
+    }
+    app.drain();
+    sockets.drain(FAREWELL_SPREAD).await;
+    work.abort();
+    let closing = Arc::clone(&app);
+    tokio::task::spawn_blocking(move || closing.close()).await.map_err(io::Error::other)?;
+    threads.into_iter().for_each(SocketThread::stop);
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Starts what goes on without being asked: events leave from a websocket thread, where most of their
+/// receivers are.
+fn begin(
+    app: &Arc<App>,
+    deliveries: Deliveries,
+    threads: &[SocketThread],
+) -> tokio::task::JoinHandle<()> {
+    match threads.first() {
+        Some(first) => first.handle.spawn(deliver(Arc::clone(app), deliveries)),
+        None => tokio::spawn(deliver(Arc::clone(app), deliveries)),
+    };
+    tokio::spawn(tend(Arc::clone(app)))
+}
+
+fn parts(config: &Config) -> Result<Parts, StartError> {
+    let store = Sqlite::open(&config.data.dir)?;
+    let sync = match config.data.journal_sync {
+        JournalSync::Full => Sync::Full,
+        JournalSync::Normal => Sync::Normal,
+        JournalSync::Off => Sync::Off,
+    };
+    let kept = RetentionOptions::default();
+    Ok(Parts {
+        clock: Clock::start(),
+        hub: Arc::new(Hub::new()),
+        store,
+        journal: JournalOptions { sync, ..JournalOptions::default() },
+        ice: Ice::new(&config.media),
+        rates: Limits::new(&config.rates),
+        settings: Settings {
+            limits: call_limits(&config.calls),
+            sockets_per_user_max: config.server.sockets_per_user_max,
+            rings_per_user_max: config.calls.rings_per_user_max,
+            live_calls_max: config.calls.live_max,
+            retention: RetentionOptions {
+                samples: config.data.quality_retention.unwrap_or(Duration::MAX),
+                calls: config.data.call_retention,
+                ..kept
+            },
+        },
+    })
+}
+
+fn call_limits(calls: &Calls) -> CallLimits {
+    CallLimits {
+        ringing: calls.ringing_timeout,
+        connecting: calls.connection_timeout,
+        reconnecting: calls.reconnect_grace,
+        alone: calls.alone_timeout,
+        duration: calls.duration_max,
+        participants: u16::try_from(calls.participants_max).unwrap_or(u16::MAX),
+    }
+}
+
+fn api(config: &Config, app: &Arc<App>, verifier: Arc<Verifier>, figures: Figures) -> Api {
+    Api {
+        app: Arc::clone(app),
+        verifier,
+        console: config.server.console.then(Console::embedded),
+        dev_endpoints: config.server.dev_endpoints,
+        origins: config.server.origins.clone(),
+        probes: Probes::new(figures),
+    }
+}
+
+fn socket_options(server: &Server) -> Options {
+    let cors_origins = match &server.origins {
+        Origins::Any => CorsOrigins::Any,
+        Origins::Listed(list) => {
+            CorsOrigins::List(list.iter().map(|it| (**it).to_owned()).collect())
+        }
+    };
+    Options { cors_origins, sessions_max: server.sockets_max, ..Options::default() }
+}
+
+async fn bind(server: &Server) -> Result<Vec<TcpListener>, StartError> {
+    let mut listeners = Vec::new();
+    let ports = [("PORT", Some(server.port)), ("WS_PORT", server.ws_port)];
+    for (variable, port) in ports {
+        let Some(port) = port.filter(|it| variable == "PORT" || *it != server.port) else {
+            continue;
+        };
+        let address = SocketAddr::new(server.host, port);
+        let bound = TcpListener::bind(address).await;
+        let listener = bound.map_err(|source| StartError::Bind { variable, address, source })?;
+        tracing::info!(%variable, address = %listener.local_addr()?, "listening");
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+async fn accept(listener: TcpListener, front: Front) {
+    while let Ok((stream, peer)) = listener.accept().await {
+        drop(stream.set_nodelay(true));
+        let front = front.clone();
+        tokio::spawn(async move {
+            let service = hyper::service::service_fn(move |request| {
+                let front = front.clone();
+                async move {
+                    Ok::<_, std::convert::Infallible>(front.answer(request, peer, false).await)
+                }
+            });
+            let builder =
+                hyper_util::server::conn::auto::Builder::new(hyper_util::rt::TokioExecutor::new());
+            drop(
+                builder
+                    .serve_connection_with_upgrades(hyper_util::rt::TokioIo::new(stream), service)
+                    .await,
+            );
+        });
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -28,6 +29,7 @@ type Expiries = BTreeMap<(Timestamp, SocketId), Outlet>;
 #[derive(Default)]
 pub(super) struct Presence {
     users: DashMap<UserId, Here>,
+    sockets: AtomicUsize,
     expiries: Mutex<Expiries>,
 }
 
@@ -68,6 +70,7 @@ impl Presence {
             return Err(TooManySockets);
         }
         here.sockets += 1;
+        self.sockets.fetch_add(1, Ordering::Relaxed);
         here.name.clone_from(&who.name);
         Ok(here.sockets == 1)
     }
@@ -76,6 +79,7 @@ impl Presence {
     fn leave(&self, user: &UserId) -> bool {
         let Entry::Occupied(mut here) = self.users.entry(user.clone()) else { return false };
         here.get_mut().sockets -= 1;
+        self.sockets.fetch_sub(1, Ordering::Relaxed);
         let last = here.get().sockets == 0;
         if last {
             here.remove();
@@ -146,6 +150,11 @@ impl App {
         for (_, outlet) in expired {
             outlet.disconnect(true);
         }
+    }
+
+    /// How many sockets there are.
+    pub fn sockets(&self) -> usize {
+        self.presence.sockets.load(Ordering::Relaxed)
     }
 
     /// Everyone who is connected, in the order of their ids.

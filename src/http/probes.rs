@@ -1,0 +1,151 @@
+//! What operators ask: is it alive, is it ready, how is it doing.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use metrics::gauge;
+use serde::Serialize;
+
+use super::Reply;
+use super::exchange::{bytes_of, json};
+use crate::app::App;
+use crate::app::error::AppError;
+use crate::telemetry::{CALLS_LIVE, Figures, JOURNAL_UNFLUSHED_ROWS, SOCKETS_CONNECTED};
+use crate::wire::time::Iso;
+
+const SERVICE: &str = "call-service";
+
+/// The window of `/monitoring/metrics`.
+const WINDOW: Duration = Duration::from_hours(24);
+
+/// The probes of this process.
+pub struct Probes {
+    figures: Figures,
+}
+
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+    service: &'static str,
+    timestamp: Iso,
+}
+
+#[derive(Serialize)]
+struct Checked {
+    status: &'static str,
+    service: &'static str,
+    checks: Checks,
+    timestamp: Iso,
+}
+
+/// Each backend by name.
+#[derive(Serialize)]
+struct Checks {
+    journal: &'static str,
+    store: &'static str,
+    bus: &'static str,
+    media: &'static str,
+}
+
+#[derive(Serialize)]
+struct Metrics {
+    calls: CallCounts,
+    livekit: Rooms,
+    performance: Performance,
+    timestamp: Iso,
+}
+
+#[derive(Serialize)]
+struct CallCounts {
+    total: u64,
+    active: u64,
+    completed: u64,
+    failed: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Rooms {
+    active_rooms: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Performance {
+    success_rate: String,
+}
+
+impl Checks {
+    /// Of the embedded default: `SQLite` is both journal and store, the bus is this process.
+    fn of(app: &App) -> Self {
+        let journal = if app.journal_is_well() { "ok" } else { "failing" };
+        Self { journal, store: journal, bus: "in_process", media: "peer" }
+    }
+}
+
+impl Probes {
+    /// Probes that read `figures`.
+    pub fn new(figures: Figures) -> Self {
+        Self { figures }
+    }
+
+    /// Alive: depends on nothing.
+    pub fn health(&self, app: &App) -> Reply {
+        let timestamp = Iso(app.clock.wall());
+        json(StatusCode::OK, &Health { status: "ok", service: SERVICE, timestamp })
+    }
+
+    /// Whether to send clients here.
+    pub fn ready(&self, app: &App) -> Reply {
+        let (status, code) = if app.is_draining() {
+            ("draining", StatusCode::SERVICE_UNAVAILABLE)
+        } else if app.journal_is_well() {
+            ("ready", StatusCode::OK)
+        } else {
+            ("not_ready", StatusCode::SERVICE_UNAVAILABLE)
+        };
+        self.checked(app, status, code)
+    }
+
+    /// The same for people: always 200.
+    pub fn monitoring_health(&self, app: &App) -> Reply {
+        let status = if app.journal_is_well() { "healthy" } else { "degraded" };
+        self.checked(app, status, StatusCode::OK)
+    }
+
+    fn checked(&self, app: &App, status: &'static str, code: StatusCode) -> Reply {
+        let (checks, timestamp) = (Checks::of(app), Iso(app.clock.wall()));
+        json(code, &Checked { status, service: SERVICE, checks, timestamp })
+    }
+
+    /// The seed's summary, of the last 24 hours.
+    pub async fn monitoring_metrics(&self, app: &App) -> Result<Reply, AppError> {
+        let stats = app.stats(WINDOW).await?;
+        let metrics = Metrics {
+            calls: CallCounts {
+                total: stats.total_calls,
+                active: stats.active_calls,
+                completed: stats.completed_calls,
+                failed: stats.failed_calls,
+            },
+            // Peer to peer, nobody keeps rooms.
+            livekit: Rooms { active_rooms: 0 },
+            performance: Performance {
+                success_rate: format!("{:.2}%", stats.success_rate * 100.0),
+            },
+            timestamp: Iso(app.clock.wall()),
+        };
+        Ok(json(StatusCode::OK, &metrics))
+    }
+
+    /// What Prometheus scrapes.
+    pub fn prometheus(&self, app: &App) -> Reply {
+        let figure = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+        gauge!(CALLS_LIVE).set(figure(app.live_calls()));
+        gauge!(SOCKETS_CONNECTED).set(figure(app.sockets()));
+        gauge!(JOURNAL_UNFLUSHED_ROWS).set(figure(app.unwritten()));
+        let text = Bytes::from(self.figures.render());
+        bytes_of(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
+    }
+}
