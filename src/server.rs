@@ -57,6 +57,9 @@ pub enum StartError {
         /// Why not.
         source: io::Error,
     },
+    /// The disk failed while the service ran: nothing more could be kept.
+    #[error("DATA_DIR: the disk failed; nothing more can be kept")]
+    DiskFailed,
     /// The operating system refused a thread or a runtime.
     #[error("starting: {0}")]
     System(#[from] io::Error),
@@ -134,10 +137,10 @@ pub async fn run(
     for listener in listeners {
         tokio::spawn(accept(listener, front.clone()));
     }
-    tokio::select! {
-        () = stop => {}
-        () = app.journal_failed() => tracing::error!("the disk failed: nothing more can be kept"),
-    }
+    let told = tokio::select! {
+        () = stop => Ok(()),
+        () = app.journal_failed() => Err(StartError::DiskFailed),
+    };
     app.drain();
     sockets.drain(FAREWELL_SPREAD).await;
     work.abort();
@@ -145,7 +148,7 @@ pub async fn run(
     tokio::task::spawn_blocking(move || closing.close()).await.map_err(io::Error::other)?;
     threads.into_iter().for_each(SocketThread::stop);
     tracing::info!("stopped");
-    Ok(())
+    told
 }
 
 /// Starts what goes on without being asked: events leave from a websocket thread, where most of their

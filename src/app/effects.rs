@@ -1,5 +1,6 @@
 //! From a decided command to what everyone sees of it: journal first, then events.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -193,7 +194,10 @@ fn tell(call: &Call, notice: &Notice) -> (StoryEvent, Delivery) {
 pub async fn deliver(app: Arc<App>, mut deliveries: Deliveries) {
     while let Some(batch) = deliveries.0.recv().await {
         for after in batch {
-            app.release(after);
+            // A fault in one event must not keep all later ones back; the panic hook counts it.
+            if catch_unwind(AssertUnwindSafe(|| app.release(after))).is_err() {
+                tracing::error!("the events of one change were lost to a panic");
+            }
         }
         tokio::task::yield_now().await;
     }
@@ -204,6 +208,6 @@ pub(super) fn json(value: &impl serde::Serialize) -> Result<Box<RawValue>, AppEr
     // Views are structs of strings and numbers, which always serialise.
     serde_json::value::to_raw_value(value).map_err(|error| {
         tracing::error!(%error, "an answer can't be written as JSON");
-        AppError::Unwritable
+        AppError::Internal
     })
 }

@@ -118,9 +118,9 @@ pub enum AppError {
     /// The service is going down.
     #[error("this server is going down; try again")]
     Draining,
-    /// An answer could not be written.
+    /// A fault of the service itself; the log says more.
     #[error("internal error")]
-    Unwritable,
+    Internal,
     /// The store failed.
     #[error("the store can't do this right now")]
     Store(#[from] StoreError),
@@ -150,7 +150,7 @@ impl AppError {
             Self::RateLimited(_) => Code::RateLimited,
             Self::NoMediaServer => Code::NoMediaServer,
             Self::Draining => Code::Draining,
-            Self::Unwritable => Code::Internal,
+            Self::Internal => Code::Internal,
             Self::Store(error) if error.kind == Kind::Full => Code::StorageFull,
             Self::Store(_) => Code::HistoryUnavailable,
         }
@@ -173,7 +173,7 @@ impl AppError {
             | Self::RateLimited(_)
             | Self::NoMediaServer
             | Self::Draining
-            | Self::Unwritable
+            | Self::Internal
             | Self::Store(_) => None,
         }
     }
@@ -191,7 +191,7 @@ impl AppError {
             | Self::NoSuchCall
             | Self::AlreadyInCall(_)
             | Self::Busy(_)
-            | Self::Unwritable
+            | Self::Internal
             | Self::NoMediaServer => None,
         }
     }

@@ -1,5 +1,6 @@
 //! What time asks for: deadlines of calls, tokens that run out, rows that have been kept long enough.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +34,10 @@ pub async fn tend(app: Arc<App>) {
 impl App {
     fn tick(&self) {
         for id in self.calls.due(self.clock.now()) {
-            self.nudge(id, Command::Tick);
+            // A fault in one call must not stop the clock of all; the panic hook counts it.
+            if catch_unwind(AssertUnwindSafe(|| self.nudge(id, Command::Tick))).is_err() {
+                tracing::error!(call = %id, "a deadline was lost to a panic");
+            }
         }
         self.close_expired(self.clock.wall());
     }

@@ -8,6 +8,7 @@ mod connect;
 mod signal;
 
 use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -158,11 +159,14 @@ impl ReplyTo {
     /// Begins at once, so that what this event changes comes before what the next one does; goes on
     /// in a task of its own where the answer has to wait.
     fn when(self, mut answering: Answering) {
-        match answering.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(answer) => self.send(answer),
-            Poll::Pending => {
+        let mut context = Context::from_waker(Waker::noop());
+        // A fault costs this event its answer, not the client its connection.
+        match catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(&mut context))) {
+            Ok(Poll::Ready(answer)) => self.send(answer),
+            Ok(Poll::Pending) => {
                 drop(tokio::spawn(async move { self.send(answering.await) }));
             }
+            Err(_) => self.send(Err(AppError::Internal)),
         }
     }
 

@@ -1,7 +1,7 @@
 //! `webrtc:*`: from one participant's device to another's. The envelope is checked, the payload is
 //! passed on byte for byte.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::app::error::AppError;
@@ -48,12 +48,17 @@ struct Envelope<'a> {
     call_id: Option<&'a str>,
     #[serde(borrow)]
     target_user_id: Option<&'a str>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "there")]
     offer: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "there")]
     answer: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "there")]
     candidate: Option<&'a RawValue>,
+}
+
+/// A payload of `null` is one too: it ends the candidates.
+fn there<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(from).map(Some)
 }
 
 impl Events {
