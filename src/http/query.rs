@@ -35,7 +35,7 @@ impl<'a> Parameters<'a> {
 }
 
 /// `GET /history`.
-pub fn history(query: Option<&str>) -> Result<HistoryQuery, Malformed> {
+pub(super) fn history(query: Option<&str>) -> Result<HistoryQuery, Malformed> {
     const TIME: &str = "a date or time, as 2025-01-02 or 2025-01-02T10:00:00Z";
     let it = Parameters(query.unwrap_or_default());
     let limits = 1..=HISTORY_LIMIT_MAX;
@@ -61,7 +61,7 @@ pub fn history(query: Option<&str>) -> Result<HistoryQuery, Malformed> {
 }
 
 /// The `window` of `GET /stats`: a number and s, min, m, h or d.
-pub fn window(query: Option<&str>) -> Result<Duration, Malformed> {
+pub(super) fn window(query: Option<&str>) -> Result<Duration, Malformed> {
     let it = Parameters(query.unwrap_or_default());
     let window = it.read("window", "a time up to 366d, as 30min, 24h or 7d", duration)?;
     Ok(window.unwrap_or(WINDOW_DEFAULT))
