@@ -255,3 +255,288 @@ impl Future for Durable {
         Poll::Ready(ready!(Pin::new(&mut self.0).poll(context)).unwrap_or(closed))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{SyncSender, sync_channel};
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::store::fixture;
+
+    /// A journal that gives back numbers, and what it has given back, commit by commit.
+    fn numbered(
+        folder: &tempfile::TempDir,
+        options: JournalOptions,
+    ) -> (Sqlite, Journal<u64>, Arc<Mutex<Vec<Vec<u64>>>>) {
+        let store = Sqlite::open(folder.path()).unwrap();
+        let commits = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&commits);
+        let journal = Journal::open(&store, options, move |it| seen.lock().push(it)).unwrap();
+        (store, journal, commits)
+    }
+
+    fn send(journal: &Journal<u64>, number: u64) -> Durable {
+        let change = fixture::change(number, 1);
+        journal.reserve().unwrap().send(Record::Change(Box::new(change)), number)
+    }
+
+    /// Keeps the writer busy until the sender is dropped or used.
+    fn hold<A: Send + 'static>(journal: &Journal<A>) -> SyncSender<()> {
+        let (release, held) = sync_channel::<()>(0);
+        let (started, begun) = sync_channel::<()>(0);
+        let job = move |_: &Connection| {
+            started.send(()).unwrap();
+            drop(held.recv());
+        };
+        journal.queue.submit("holding the writer", Box::new(job)).unwrap();
+        begun.recv().unwrap();
+        release
+    }
+
+    async fn calls(store: &Sqlite) -> i64 {
+        let count =
+            |it: &Connection| it.query_row("SELECT count(*) FROM calls", [], |it| it.get(0));
+        store.read("counting", count).await.unwrap()
+    }
+
+    /// Waits until `done`, which has to happen soon.
+    async fn until(done: impl Fn() -> bool) {
+        let wait = async {
+            while !done() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        timeout(Duration::from_secs(10), wait).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn all_that_waits_goes_into_one_commit_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, journal, commits) = numbered(&folder, JournalOptions::default());
+        let held = hold(&journal);
+        let waiting: Vec<_> = (0..300).map(|it| send(&journal, it)).collect();
+        drop(held);
+        for durable in waiting {
+            durable.await.unwrap();
+        }
+        assert_eq!(*commits.lock(), [(0..300).collect::<Vec<_>>()]);
+        assert_eq!(calls(&store).await, 300);
+        assert_eq!(journal.pending(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_batch_is_bounded_by_records_and_by_bytes() {
+        let bytes = write::size(&Record::Change(Box::new(fixture::change(1, 1))));
+        for (records_max, bytes_max, sizes) in [
+            (4, usize::MAX, vec![4, 4, 2]),
+            (100, 3 * bytes + bytes / 2, vec![3, 3, 3, 1]),
+            (100, 1, vec![1; 10]),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let options = JournalOptions {
+                batch_records_max: records_max,
+                batch_bytes_max: bytes_max,
+                ..JournalOptions::default()
+            };
+            let (_store, journal, commits) = numbered(&folder, options);
+            let held = hold(&journal);
+            for number in 0..10 {
+                drop(send(&journal, number));
+            }
+            drop(held);
+            journal.close();
+            let commits: Vec<_> = commits.lock().iter().map(Vec::len).collect();
+            assert_eq!(commits, sizes, "{records_max} {bytes_max}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_back_comes_before_the_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_store, journal, commits) = numbered(&folder, JournalOptions::default());
+        for number in 0..50 {
+            send(&journal, number).await.unwrap();
+            assert!(commits.lock().iter().flatten().any(|it| *it == number));
+        }
+    }
+
+    #[tokio::test]
+    async fn places_are_bounded_and_come_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = JournalOptions { queue_records_max: 4, ..JournalOptions::default() };
+        let (_store, journal, _) = numbered(&folder, options);
+        let held = hold(&journal);
+        let unused = journal.reserve_expendable().unwrap();
+        let sent = [send(&journal, 1), send(&journal, 2), send(&journal, 3)];
+        assert_eq!(journal.reserve().err().unwrap().kind, Kind::Full);
+        drop(unused);
+        assert_eq!(journal.reserve_expendable().err().unwrap().kind, Kind::Full, "half full");
+        drop(journal.reserve().unwrap());
+        drop(held);
+        for durable in sent {
+            durable.await.unwrap();
+        }
+        assert_eq!(journal.pending(), 0);
+        drop(journal.reserve_expendable().unwrap());
+    }
+
+    #[tokio::test]
+    async fn bytes_that_wait_are_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = JournalOptions { queue_bytes_max: 1, ..JournalOptions::default() };
+        let (_store, journal, _) = numbered(&folder, options);
+        let held = hold(&journal);
+        let sent = send(&journal, 1);
+        assert_eq!(journal.reserve().err().unwrap().kind, Kind::Full);
+        drop(held);
+        sent.await.unwrap();
+        drop(journal.reserve().unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_keeps_what_comes_and_heals() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = JournalOptions {
+            full_retry: Duration::from_millis(20),
+            file_pages_max: Some(60),
+            ..JournalOptions::default()
+        };
+        let (store, journal, commits) = numbered(&folder, options);
+        let mut sent = 0;
+        let error = loop {
+            sent += 1;
+            if let Err(error) = send(&journal, sent).await {
+                break error;
+            }
+            assert!(sent < 10_000, "the file never got full");
+        };
+        assert_eq!(error.kind, Kind::Full);
+        assert!(journal.is_full() && !journal.has_failed());
+        assert_eq!(calls(&store).await, i64::try_from(sent).unwrap() - 1);
+        // What comes is told so at once, and kept.
+        for _ in 0..5 {
+            sent += 1;
+            let late = timeout(Duration::from_secs(1), send(&journal, sent)).await.unwrap();
+            assert_eq!(late.unwrap_err().kind, Kind::Full);
+        }
+        assert_eq!(journal.pending(), 6);
+        assert_eq!(journal.reserve_expendable().err().unwrap().kind, Kind::Full);
+        let room = |it: &Connection| it.query_row("PRAGMA max_page_count = 10000", [], |_| Ok(()));
+        journal.run("making room", room).await.unwrap();
+        until(|| journal.pending() == 0).await;
+        assert!(!journal.is_full());
+        assert_eq!(calls(&store).await, i64::try_from(sent).unwrap());
+        let given_back: Vec<_> = commits.lock().iter().flatten().copied().collect();
+        assert_eq!(given_back, (1..=sent).collect::<Vec<_>>());
+        send(&journal, sent + 1).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn closing_on_a_full_disk_says_that_something_is_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = JournalOptions { file_pages_max: Some(1), ..JournalOptions::default() };
+        let (_store, journal, commits) = numbered(&folder, options);
+        let mut sent = 0;
+        while send(&journal, sent).await.is_ok() {
+            sent += 1;
+        }
+        journal.close();
+        assert!(journal.has_failed());
+        timeout(Duration::from_secs(1), journal.failed()).await.unwrap();
+        assert_eq!(journal.reserve().err().unwrap().kind, Kind::Io);
+        assert_eq!(commits.lock().iter().flatten().count(), usize::try_from(sent).unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_poison_row_takes_nobody_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, journal, commits) = numbered(&folder, JournalOptions::default());
+        let held = hold(&journal);
+        let too_great = fixture::change(2, u64::MAX);
+        let mut twice = fixture::change(4, 1);
+        twice.participants[1].user = fixture::user("alice");
+        let poison = |change| journal.reserve().unwrap().send(Record::Change(Box::new(change)), 0);
+        let (first, bad, third) = (send(&journal, 1), poison(too_great), send(&journal, 3));
+        let (worse, fifth) = (poison(twice), send(&journal, 5));
+        drop(held);
+        for durable in [first, third, fifth] {
+            durable.await.unwrap();
+        }
+        for durable in [bad, worse] {
+            assert_eq!(durable.await.unwrap_err().kind, Kind::Rejected);
+        }
+        assert_eq!(*commits.lock(), [[1, 0, 3, 0, 5]]);
+        assert_eq!(calls(&store).await, 3);
+        assert!(!journal.has_failed() && !journal.is_full());
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_fails_ends_the_journal_and_nothing_is_acknowledged_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_store, journal, commits) = numbered(&folder, JournalOptions::default());
+        send(&journal, 1).await.unwrap();
+        // As an error of the disk looks from above: every write fails, and not for want of room.
+        let breaks = |it: &Connection| it.pragma_update(None, "query_only", true);
+        journal.run("breaking the disk", breaks).await.unwrap();
+        assert_eq!(send(&journal, 2).await.unwrap_err().kind, Kind::Io);
+        timeout(Duration::from_secs(1), journal.failed()).await.unwrap();
+        assert!(journal.has_failed() && !journal.is_full());
+        assert_eq!(journal.reserve().err().unwrap().kind, Kind::Io);
+        assert_eq!(*commits.lock(), [[1]]);
+        journal.close();
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_what_follows_a_commit_does_not_stop_the_journal() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(folder.path()).unwrap();
+        let after = |numbers: Vec<u64>| assert!(!numbers.contains(&1), "number 1 is not liked");
+        let journal = Journal::open(&store, JournalOptions::default(), after).unwrap();
+        for number in 0..3 {
+            send(&journal, number).await.unwrap();
+        }
+        assert_eq!(calls(&store).await, 3);
+    }
+
+    #[tokio::test]
+    async fn closing_writes_all_and_a_reopened_store_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, journal, _) = numbered(&folder, JournalOptions::default());
+        let other = journal.clone();
+        let permit = journal.reserve().unwrap();
+        for number in 0..1_000 {
+            drop(send(&journal, number));
+        }
+        journal.close();
+        other.close();
+        let late = permit.send(Record::Change(Box::new(fixture::change(9_999, 1))), 0);
+        assert_eq!(late.await.unwrap_err().kind, Kind::Closed);
+        let log = folder.path().join("calls.sqlite-wal");
+        assert_eq!(std::fs::metadata(log).map_or(0, |it| it.len()), 0, "the log is left behind");
+        drop((store, journal, other));
+        let store = Sqlite::open(folder.path()).unwrap();
+        assert_eq!(calls(&store).await, 1_000);
+        assert_eq!(store.live_snapshots().unwrap().len(), 1_000);
+    }
+
+    #[tokio::test]
+    async fn the_last_handle_ends_the_writer_and_unlocks_the_directory() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, journal, _) = numbered(&folder, JournalOptions::default());
+        drop(send(&journal, 1));
+        drop((store, journal));
+        let reopened =
+            || Sqlite::open(folder.path()).is_ok_and(|it| it.live_snapshots().unwrap().len() == 1);
+        until(reopened).await;
+    }
+
+    #[test]
+    fn words_of_the_setting() {
+        for &sync in Sync::ALL {
+            assert_eq!(Sync::parse(sync.as_str()), Some(sync));
+        }
+        assert_eq!(Sync::parse("FULL"), None);
+    }
+}

@@ -100,3 +100,8 @@ pub struct StoredCall {
     /// Its participants, the initiator first.
     pub participants: Vec<ParticipantRecord>,
 }
+
+#[cfg(test)]
+mod durability;
+#[cfg(test)]
+mod fixture;

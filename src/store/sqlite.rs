@@ -28,6 +28,8 @@ const STATEMENTS: usize = 48;
 /// A database that was not closed in order is checked page by page up to this size; above it, that
 /// would hold up the start for seconds, and damage is found when a read meets it.
 const CHECKED_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// The smallest page of SQLite, so the smallest database.
+const FILE_BYTES_MIN: u64 = 512;
 /// Damaged databases kept beside the live one, at most: an operator has to look before that.
 const SET_ASIDE_MAX: u32 = 1_000;
 
@@ -136,6 +138,7 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 /// Opens, checks and migrates the database once.
 fn prepare(file: &Path) -> Result<(), StoreError> {
     let unclean = was_interrupted(file);
+    refuse_stump(file, unclean)?;
     let mut connection = connect(file)?;
     if unclean {
         check(&connection, file)?;
@@ -146,6 +149,16 @@ fn prepare(file: &Path) -> Result<(), StoreError> {
 /// A process that ends in order leaves no log behind.
 fn was_interrupted(file: &Path) -> bool {
     fs::metadata(beside(file, "-wal")).is_ok_and(|it| it.len() > 0)
+}
+
+/// SQLite takes a file too short for a database as an empty one, and drops the log beside it.
+fn refuse_stump(file: &Path, unclean: bool) -> Result<(), StoreError> {
+    let length = fs::metadata(file).map_or(0, |it| it.len());
+    let is_new = length == 0 && !unclean;
+    if is_new || length >= FILE_BYTES_MIN {
+        return Ok(());
+    }
+    Err(StoreError::new("looking at the database", Kind::Corrupt))
 }
 
 fn check(connection: &Connection, file: &Path) -> Result<(), StoreError> {
@@ -184,7 +197,7 @@ fn set_aside(file: &Path, error: &StoreError) -> Result<(), StoreError> {
     const DURING: &str = "setting a damaged database aside";
     let free = (1..=SET_ASIDE_MAX)
         .map(|number| beside(file, &format!(".damaged-{number}")))
-        .find(|it| !it.exists())
+        .find(|it| !it.exists() && !beside(it, "-wal").exists())
         .ok_or(StoreError::new(DURING, Kind::Corrupt))?;
     tracing::error!(
         error = error.logged(),
@@ -197,11 +210,164 @@ fn set_aside(file: &Path, error: &StoreError) -> Result<(), StoreError> {
             fs::rename(from, beside(&free, companion)).map_err(StoreError::io(DURING))?;
         }
     }
-    fs::rename(file, &free).map_err(StoreError::io(DURING))
+    if file.exists() {
+        fs::rename(file, &free).map_err(StoreError::io(DURING))?;
+    }
+    Ok(())
 }
 
 fn beside(file: &Path, suffix: &str) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{ProptestConfig, any, prop_assert, proptest};
+
+    use super::*;
+    use crate::store::fixture;
+    use crate::store::journal::JournalOptions;
+
+    /// A directory as a killed process leaves it: `calls` calls, each its own commit, most of them in
+    /// the log only.
+    async fn left_behind(calls: u64) -> tempfile::TempDir {
+        let (running, left) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (_store, journal) = fixture::journal(running.path(), JournalOptions::default());
+        for number in 0..calls {
+            fixture::send(&journal, fixture::change(number, 1)).await.unwrap();
+        }
+        for name in [FILE_NAME, "calls.sqlite-wal"] {
+            fs::copy(running.path().join(name), left.path().join(name)).unwrap();
+        }
+        left
+    }
+
+    fn set_aside_in(folder: &Path) -> usize {
+        let named = |it: &PathBuf| it.to_string_lossy().ends_with("damaged-1");
+        fs::read_dir(folder).unwrap().map(|it| it.unwrap().path()).filter(named).count()
+    }
+
+    /// The numbers of the calls that are live.
+    fn live(store: &Sqlite) -> Vec<u64> {
+        let number =
+            |it: &String| it.split([':', ',']).nth(1).and_then(|it| it.parse().ok()).unwrap();
+        let mut numbers: Vec<_> = store.live_snapshots().unwrap().iter().map(number).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    #[test]
+    fn a_directory_belongs_to_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Sqlite::open(&folder.path().join("made/for/it")).unwrap();
+        let second = Sqlite::open(&folder.path().join("made/for/it")).err().unwrap();
+        assert_eq!(second.kind, Kind::Locked);
+        assert_eq!(
+            second.to_string(),
+            "another process uses this data directory while locking the data directory"
+        );
+        drop(first);
+        Sqlite::open(&folder.path().join("made/for/it")).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_no_database_is_set_aside() {
+        for content in ["this is no database, and is long enough to say so".repeat(100), "x".into()]
+        {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join(FILE_NAME);
+            fs::write(&file, &content).unwrap();
+            let (store, journal) = fixture::journal(folder.path(), JournalOptions::default());
+            fixture::send(&journal, fixture::change(1, 1)).await.unwrap();
+            assert_eq!(live(&store), [1]);
+            let kept = fs::read_to_string(folder.path().join("calls.sqlite.damaged-1")).unwrap();
+            assert_eq!(kept, content);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_damaged_page_is_noticed_after_a_crash() {
+        let folder = left_behind(2_000).await;
+        let file = folder.path().join(FILE_NAME);
+        // Fold the log in, then damage the tables and leave a log as a crash would.
+        prepare(&file).unwrap();
+        let mut bytes = fs::read(&file).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle..middle + 8_192].fill(0x5a);
+        fs::write(&file, bytes).unwrap();
+        fs::write(beside(&file, "-wal"), "a log that was torn").unwrap();
+        let store = Sqlite::open(folder.path()).unwrap();
+        assert_eq!(set_aside_in(folder.path()), 1);
+        assert_eq!(store.live_snapshots().unwrap().len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_database_of_a_newer_version_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(Sqlite::open(folder.path()).unwrap());
+        let connection = connect(&folder.path().join(FILE_NAME)).unwrap();
+        connection
+            .execute(
+                "INSERT INTO refinery_schema_history
+                 SELECT 99, 'later', applied_on, checksum FROM refinery_schema_history LIMIT 1",
+                [],
+            )
+            .unwrap();
+        drop(connection);
+        assert_eq!(Sqlite::open(folder.path()).err().unwrap().kind, Kind::Schema);
+        assert_eq!(set_aside_in(folder.path()), 0);
+    }
+
+    #[test]
+    fn a_torn_or_flipped_log_keeps_every_commit_before_the_tear() {
+        const CALLS: u64 = 40;
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let left = runtime.block_on(left_behind(CALLS));
+        let file = left.path().join(FILE_NAME);
+        let (database, log) = (fs::read(&file).unwrap(), fs::read(beside(&file, "-wal")).unwrap());
+        let check = |damaged: &[u8]| {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join(FILE_NAME);
+            fs::write(&file, &database).unwrap();
+            fs::write(beside(&file, "-wal"), damaged).unwrap();
+            let store = Sqlite::open(folder.path()).unwrap();
+            let found = live(&store);
+            let count = u64::try_from(found.len()).unwrap();
+            found == (0..count).collect::<Vec<_>>() && set_aside_in(folder.path()) == 0
+        };
+        let config = ProptestConfig { cases: 24, ..ProptestConfig::default() };
+        proptest!(config, |(at in any::<proptest::sample::Index>(), flip in any::<bool>())| {
+            let at = at.index(log.len());
+            let mut damaged = log.clone();
+            if flip {
+                damaged[at] ^= 0x10;
+            } else {
+                damaged.truncate(at);
+            }
+            prop_assert!(check(&damaged));
+        });
+        assert!(check(&log));
+    }
+
+    #[tokio::test]
+    async fn fifty_thousand_live_calls_are_read_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(Sqlite::open(folder.path()).unwrap());
+        let connection = connect(&folder.path().join(FILE_NAME)).unwrap();
+        let snapshot = "s".repeat(2_000);
+        connection
+            .execute(
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50000)
+                 INSERT INTO live_calls SELECT 'call ' || i, 1, 1, ?1 FROM n",
+                [snapshot],
+            )
+            .unwrap();
+        drop(connection);
+        let store = Sqlite::open(folder.path()).unwrap();
+        let started = std::time::Instant::now();
+        assert_eq!(store.live_snapshots().unwrap().len(), 50_000);
+        assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    }
 }

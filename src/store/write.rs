@@ -225,3 +225,98 @@ fn sample(connection: &Connection, stored: &StoredSample) -> rusqlite::Result<()
 fn millis(time: Option<Timestamp>) -> Option<i64> {
     time.map(|it| it.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::state::{ConnectionState, State};
+    use crate::store::fixture;
+    use crate::store::sqlite::Sqlite;
+
+    fn connection(folder: &tempfile::TempDir) -> Connection {
+        Sqlite::open(folder.path()).unwrap().connect().unwrap()
+    }
+
+    fn stored(connection: &Connection) -> CallRecord {
+        let sql = format!("SELECT {} FROM calls c", crate::store::rows::CALL);
+        connection.query_row(&sql, [], crate::store::rows::call).unwrap()
+    }
+
+    #[test]
+    fn never_back_and_never_out_of_a_terminal_state() {
+        let live = State::Ringing;
+        for (first, then, expected) in [
+            ((live, 1, 5), (State::Connecting, 1, 6), Written::Stored),
+            ((live, 1, 5), (State::Connecting, 1, 5), Written::Stored),
+            ((live, 1, 5), (State::Connecting, 1, 4), Written::Stale),
+            ((live, 2, 5), (State::Connecting, 1, 9), Written::Stale),
+            ((live, 1, 5), (State::Connecting, 2, 1), Written::Stored),
+            ((live, 1, 5), (State::Ended, 1, 6), Written::Stored),
+            ((live, 1, 5), (State::Ended, 1, 4), Written::Stale),
+            ((State::Ended, 1, 5), (State::Ringing, 1, 6), Written::Stale),
+            ((State::Ended, 1, 5), (State::Missed, 2, 6), Written::Stale),
+            ((State::Ended, 1, 5), (State::Ended, 1, 5), Written::Stored),
+            ((State::Ended, 1, 5), (State::Ended, 1, 6), Written::Stored),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let connection = connection(&folder);
+            let write = |(state, epoch, seq): (State, u64, u64)| {
+                let mut change = fixture::change(1, seq);
+                change.call.state = state;
+                change.call.epoch = epoch;
+                change.live = (!state.is_terminal()).then(|| format!("{epoch} {seq}"));
+                change.participants[1].connection = if state == live {
+                    ConnectionState::Ringing
+                } else {
+                    ConnectionState::Connected
+                };
+                record(&connection, &Record::Change(Box::new(change))).unwrap()
+            };
+            assert_eq!(write(first), Written::Stored);
+            assert_eq!(write(then), expected, "{first:?} {then:?}");
+            let kept = if expected == Written::Stored { then } else { first };
+            let call = stored(&connection);
+            assert_eq!((call.state, call.epoch, call.seq), kept, "{first:?} {then:?}");
+            let count =
+                |sql: &str| -> i64 { connection.query_row(sql, [], |row| row.get(0)).unwrap() };
+            let lives = i64::from(!kept.0.is_terminal());
+            assert_eq!(count("SELECT count(*) FROM live_calls"), lives, "{first:?} {then:?}");
+            // A stale change leaves no participant and no event behind either.
+            let newest = count("SELECT max(seq) FROM call_participants");
+            assert_eq!(newest, i64::try_from(kept.2).unwrap(), "{first:?} {then:?}");
+            let told = count("SELECT count(DISTINCT seq) FROM call_events");
+            let both = expected == Written::Stored && first.2 != then.2;
+            assert_eq!(told, if both { 2 } else { 1 }, "{first:?} {then:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_reads_back_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = connection(&folder);
+        let mut change = fixture::ended(1, 9, 90_000, 30);
+        change.call.chat = Some(ChatId::parse("chat-1").unwrap());
+        change.call.is_group = true;
+        change.participants[1].left_at = Some(Timestamp(80_000));
+        change.participants[1].duration = Some(12);
+        change.participants[1].quality = Some(fixture::BEST);
+        let expected = (change.call.clone(), change.participants[1].clone());
+        record(&connection, &Record::Change(Box::new(change))).unwrap();
+        assert_eq!(stored(&connection), expected.0);
+        let sql = format!(
+            "SELECT {} FROM call_participants p WHERE user_id = 'bob'",
+            crate::store::rows::PARTICIPANT
+        );
+        let bob = connection.query_row(&sql, [], crate::store::rows::participant).unwrap();
+        assert_eq!(bob, expected.1);
+    }
+
+    #[test]
+    fn a_size_follows_what_is_in_a_record() {
+        let small = size(&Record::Change(Box::new(fixture::change(1, 1))));
+        let mut change = fixture::change(1, 1);
+        change.live = Some("x".repeat(10_000));
+        let large = size(&Record::Change(Box::new(change)));
+        assert!(small >= 256 && large > small + 9_000, "{small} {large}");
+    }
+}
