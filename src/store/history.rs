@@ -276,3 +276,225 @@ fn with_participants(
     };
     Ok(calls.into_iter().map(stored).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::option;
+    use proptest::prelude::{ProptestConfig, Strategy, any, prop_assert_eq, proptest};
+    use proptest::sample::select;
+
+    use super::*;
+    use crate::call::state::Role;
+    use crate::store::{Change, fixture};
+
+    const USERS: [&str; 3] = ["alice", "bob", "carol"];
+    const CHATS: [&str; 2] = ["chat-1", "chat-2"];
+    const STATES: [State; 3] = [State::Ringing, State::Ended, State::Missed];
+
+    fn chat(name: &str) -> ChatId {
+        ChatId::parse(name).unwrap()
+    }
+
+    /// One call as the model has it: its number comes from its place.
+    #[derive(Debug, Clone)]
+    struct Made {
+        users: Vec<&'static str>,
+        created_at: i64,
+        chat: Option<&'static str>,
+        video: bool,
+        state: State,
+    }
+
+    fn made() -> impl Strategy<Value = Made> {
+        let users = proptest::sample::subsequence(USERS.to_vec(), 1..=3);
+        let chat = option::of(select(&CHATS[..]));
+        // Few moments, so that many calls share one.
+        (users, 0..20_i64, chat, any::<bool>(), select(&STATES[..])).prop_map(
+            |(users, created_at, chat, video, state)| Made {
+                users,
+                created_at,
+                chat,
+                video,
+                state,
+            },
+        )
+    }
+
+    fn query() -> impl Strategy<Value = HistoryQuery> {
+        let time = || option::weighted(0.3, (0..22_i64).prop_map(Timestamp));
+        let conditions = (
+            option::weighted(0.3, select(&CHATS[..]).prop_map(chat)),
+            option::weighted(0.3, select(CallType::ALL)),
+            option::weighted(0.3, select(&STATES[..])),
+        );
+        (1..8_u16, 0..4_u64, conditions, time(), time()).prop_map(
+            |(limit, offset, (chat, call_type, state), start, end)| HistoryQuery {
+                limit,
+                offset,
+                chat,
+                call_type,
+                state,
+                start,
+                end,
+                cursor: None,
+            },
+        )
+    }
+
+    fn change(number: u64, made: &Made) -> Change {
+        let mut change = fixture::change(number, 1);
+        change.call.created_at = Timestamp(made.created_at);
+        change.call.chat = made.chat.map(chat);
+        change.call.call_type = if made.video { CallType::Video } else { CallType::Audio };
+        change.call.state = made.state;
+        change.call.initiator = fixture::user(made.users[0]);
+        let role = |index| if index == 0 { Role::Initiator } else { Role::Participant };
+        let people = made.users.iter().enumerate();
+        change.participants =
+            people.map(|(index, name)| fixture::participant(number, name, role(index))).collect();
+        change
+    }
+
+    /// What the query means, said as simply as possible: numbers of calls, newest first.
+    fn expected(calls: &[Made], user: &str, query: &HistoryQuery) -> Vec<u64> {
+        let mut found: Vec<(i64, u64)> = (0..)
+            .zip(calls)
+            .filter(|(_, it)| {
+                it.users.contains(&user)
+                    && query.chat.as_ref().is_none_or(|chat| it.chat == Some(chat.as_str()))
+                    && query.call_type.is_none_or(|wanted| (wanted == CallType::Video) == it.video)
+                    && query.state.is_none_or(|state| it.state == state)
+                    && query.start.is_none_or(|start| it.created_at >= start.0)
+                    && query.end.is_none_or(|end| it.created_at < end.0)
+            })
+            .map(|(number, it)| (it.created_at, number))
+            .collect();
+        found.sort_unstable_by(|a, b| b.cmp(a));
+        found.into_iter().map(|(_, number)| number).collect()
+    }
+
+    fn numbers(page: &HistoryPage) -> Vec<u64> {
+        page.calls.iter().map(|it| it.call.id.0.as_u64_pair().0).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+        #[test]
+        fn pages_are_those_of_a_naive_model(calls in vec(made(), 0..40), queries in vec(query(), 12)) {
+            let folder = tempfile::tempdir().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let changes = (0..).zip(&calls).map(|(number, it)| change(number, it)).collect();
+            runtime.block_on(async {
+                let (store, _journal) = fixture::stored(folder.path(), changes).await;
+                for (query, name) in queries.into_iter().zip(USERS.iter().cycle()) {
+                    let all = expected(&calls, name, &query);
+                    let user = fixture::user(name);
+                    let offset = usize::try_from(query.offset).unwrap();
+                    let limit = usize::from(query.limit);
+                    // The first page by offset, all that follow by cursor.
+                    let mut rest = all.get(offset..).unwrap_or_default();
+                    let mut next = query.clone();
+                    loop {
+                        let page = store.history(&user, next.clone()).await.unwrap();
+                        let (now, later) = rest.split_at(limit.min(rest.len()));
+                        prop_assert_eq!(numbers(&page), now);
+                        prop_assert_eq!(page.total, u64::try_from(all.len()).unwrap());
+                        prop_assert_eq!(page.next.is_some(), !later.is_empty());
+                        for (stored, number) in page.calls.iter().zip(now) {
+                            let made = &calls[usize::try_from(*number).unwrap()];
+                            let users: Vec<_> = stored.participants.iter().map(|it| it.user.as_str()).collect();
+                            prop_assert_eq!(&users, &made.users);
+                            prop_assert_eq!(stored.participants[0].role, Role::Initiator);
+                        }
+                        let Some(cursor) = page.next else { break };
+                        rest = later;
+                        let cursor = Cursor::decode(&cursor.encode()).unwrap();
+                        next = HistoryQuery { cursor: Some(cursor), offset: 0, ..query.clone() };
+                    }
+                }
+                Ok(())
+            })?;
+        }
+    }
+
+    #[tokio::test]
+    async fn limits_are_brought_into_their_range() {
+        let folder = tempfile::tempdir().unwrap();
+        let changes = (0..130).map(|it| fixture::change(it, 1)).collect();
+        let (store, _journal) = fixture::stored(folder.path(), changes).await;
+        for (limit, length) in [(0, 1), (1, 1), (100, 100), (101, 100), (u16::MAX, 100)] {
+            let query = HistoryQuery { limit, ..HistoryQuery::default() };
+            let page = store.history(&fixture::user("bob"), query).await.unwrap();
+            assert_eq!((page.calls.len(), page.total), (length, 130), "{limit}");
+        }
+        let far = HistoryQuery { limit: 10, offset: u64::MAX, ..HistoryQuery::default() };
+        let page = store.history(&fixture::user("bob"), far).await.unwrap();
+        assert_eq!((page.calls.len(), page.total, page.next), (0, 130, None));
+        let page = store.history(&fixture::user("nobody"), HistoryQuery::default()).await.unwrap();
+        assert_eq!((page.calls.len(), page.total), (0, 0));
+    }
+
+    #[test]
+    fn what_is_no_cursor_is_refused() {
+        let fine = Cursor { created_at: Timestamp(-1), call: fixture::call(5) };
+        assert_eq!(Cursor::decode(&fine.encode()), Ok(fine));
+        let long = "A".repeat(10_000);
+        let short = &fine.encode()[1..];
+        for text in ["", "AAAA", short, "!".repeat(32).as_str(), "ä", &long] {
+            assert_eq!(Cursor::decode(text), Err(InvalidCursor), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_call_and_a_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut change = fixture::change(1, 3);
+        change.idempotency_key = Some((fixture::user("alice"), "key 1".into()));
+        let (store, _journal) = fixture::stored(folder.path(), vec![change]).await;
+        let stored = store.call(fixture::call(1)).await.unwrap().unwrap();
+        assert_eq!((stored.call.seq, stored.participants.len()), (3, 2));
+        assert_eq!(store.call(fixture::call(2)).await.unwrap(), None);
+        for (name, key, since, found) in [
+            ("alice", "key 1", 1_000, true),
+            ("alice", "key 1", 1_001, false),
+            ("alice", "key 2", 0, false),
+            ("bob", "key 1", 0, false),
+        ] {
+            let since = Timestamp(since);
+            let call = store.idempotent_start(&fixture::user(name), key, since).await.unwrap();
+            assert_eq!(call, found.then_some(fixture::call(1)), "{name} {key}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_page_never_scans_a_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _journal) = fixture::stored(folder.path(), vec![fixture::change(1, 1)]).await;
+        let full = HistoryQuery {
+            chat: Some(chat("chat-1")),
+            state: Some(State::Ended),
+            start: Some(Timestamp(0)),
+            cursor: Some(Cursor { created_at: Timestamp(5), call: fixture::call(1) }),
+            ..HistoryQuery::default()
+        };
+        for query in [HistoryQuery::default(), full] {
+            let plan = store.read("explaining", move |connection| {
+                let filter = Filter::new(&fixture::user("alice"), &query);
+                let sql = format!(
+                    "EXPLAIN QUERY PLAN SELECT p.call_id FROM {} WHERE {}
+                     AND (p.call_created_at, p.call_id) < (9, 'x')
+                     ORDER BY p.call_created_at DESC, p.call_id DESC",
+                    filter.tables(),
+                    filter.conditions
+                );
+                let mut statement = connection.prepare(&sql)?;
+                let lines =
+                    statement.query_map(&*borrowed(&filter.values), |it| it.get::<_, String>(3))?;
+                lines.collect::<Result<Vec<_>, _>>()
+            });
+            let plan = plan.await.unwrap();
+            assert!(plan.iter().all(|it| it.starts_with("SEARCH")), "{plan:?}");
+        }
+    }
+}

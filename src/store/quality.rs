@@ -104,3 +104,63 @@ pub fn mean_opinion_score(jitter: f64, packet_loss: f64, round_trip_time: f64) -
     // The polynomial dips just below 1 for the worst ratings.
     score.clamp(1.0, 4.5)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Record;
+    use crate::store::fixture;
+
+    fn close(a: f64, b: f64) -> bool {
+        (a - b).abs() < 1e-9
+    }
+
+    #[test]
+    fn scores() {
+        for (jitter, loss, trip, low, high) in [
+            // A perfect line is R = 94.2, which G.107's annex B gives as 4.42.
+            (0.0, 0.0, 0.0, 4.41, 4.43),
+            (5.0, 0.0, 50.0, 4.35, 4.42),
+            (20.0, 1.0, 100.0, 4.1, 4.35),
+            (40.0, 3.0, 200.0, 3.5, 4.0),
+            (60.0, 5.0, 300.0, 2.3, 3.3),
+            (100.0, 20.0, 800.0, 1.0, 1.2),
+            (1e9, 100.0, 1e9, 1.0, 1.0),
+        ] {
+            let score = mean_opinion_score(jitter, loss, trip);
+            assert!((low..=high).contains(&score), "{jitter} {loss} {trip}: {score}");
+        }
+    }
+
+    #[tokio::test]
+    async fn samples_are_summed_by_participant() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, journal) = fixture::stored(folder.path(), vec![fixture::change(1, 1)]).await;
+        let mut last = fixture::sample(1, "alice", 3_000, 70.0);
+        last.sample.bandwidth = Some(900.0);
+        let samples = [
+            fixture::sample(1, "alice", 1_000, 10.0),
+            fixture::sample(1, "bob", 1_500, 5.0),
+            last,
+            fixture::sample(1, "alice", 2_000, 10.0),
+            // Of another call.
+            fixture::sample(2, "alice", 9_000, 1.0),
+        ];
+        for sample in samples {
+            let record = Record::Sample(Box::new(sample));
+            journal.reserve_expendable().unwrap().send(record, ()).await.unwrap();
+        }
+        let mut summaries = store.quality(fixture::call(1)).await.unwrap();
+        summaries.sort_by(|a, b| a.user.cmp(&b.user));
+        let [alice, bob] = &summaries[..] else { panic!("{summaries:?}") };
+        assert_eq!((alice.samples, alice.quality), (3, Quality::Poor));
+        assert!(close(alice.jitter.average, 30.0) && close(alice.jitter.maximum, 70.0));
+        assert!(
+            close(alice.round_trip_time.average, 80.0) && close(alice.packet_loss.maximum, 0.5)
+        );
+        assert_eq!(alice.bandwidth, Some(Spread { average: 900.0, maximum: 900.0 }));
+        assert!(close(alice.mean_opinion_score, mean_opinion_score(30.0, 0.5, 80.0)));
+        assert_eq!((bob.samples, bob.quality, bob.bandwidth), (1, Quality::Excellent, None));
+        assert_eq!(store.quality(fixture::call(3)).await.unwrap(), []);
+    }
+}

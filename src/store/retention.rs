@@ -203,3 +203,96 @@ fn erase_keys(connection: &Connection, user: &UserId) -> rusqlite::Result<(u64, 
         .query_row([user.as_str()], |row| crate::store::rows::natural(row, 0))?;
     Ok((count(keys), live))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::id::CallId;
+    use crate::store::history::HistoryQuery;
+    use crate::store::sqlite::Sqlite;
+    use crate::store::{Change, Record, fixture};
+
+    async fn rows(store: &Sqlite, table: &'static str) -> i64 {
+        let sql = format!("SELECT count(*) FROM {table}");
+        store.read("counting", move |it| it.query_row(&sql, [], |it| it.get(0))).await.unwrap()
+    }
+
+    fn keyed(mut change: Change, key: &str) -> Change {
+        change.idempotency_key = Some((fixture::user("alice"), key.into()));
+        change
+    }
+
+    async fn sample(journal: &Journal<()>, number: u64, name: &str, at: i64) {
+        let record = Record::Sample(Box::new(fixture::sample(number, name, at, 1.0)));
+        journal.reserve().unwrap().send(record, ()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn old_things_go_and_young_ones_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut young = keyed(fixture::ended(2, 1, 900_000, 1), "young");
+        young.call.created_at = Timestamp(800_000);
+        let changes =
+            vec![keyed(fixture::ended(1, 1, 50_000, 1), "old"), young, fixture::change(3, 1)];
+        let (store, journal) = fixture::stored(folder.path(), changes).await;
+        for at in 0..1_300 {
+            sample(&journal, 1, "alice", at * 100).await;
+        }
+        let now = Timestamp(1_000_000);
+        let mut options = RetentionOptions {
+            samples: Duration::from_secs(900),
+            idempotency_keys: Duration::from_secs(900),
+            calls: None,
+        };
+        let swept = journal.sweep(now, options).await.unwrap();
+        assert_eq!(swept, Swept { samples: 1_000, idempotency_keys: 1, calls: 0 });
+        assert_eq!(rows(&store, "call_quality_metrics").await, 300);
+        assert_eq!(journal.sweep(now, options).await.unwrap(), Swept::default());
+        options.calls = Some(Duration::from_secs(900));
+        assert_eq!(journal.sweep(now, options).await.unwrap().calls, 1);
+        for (table, left) in [
+            ("calls", 2),
+            ("call_participants", 4),
+            ("call_events", 2),
+            ("call_quality_metrics", 0),
+            ("live_calls", 1),
+        ] {
+            assert_eq!(rows(&store, table).await, left, "{table}");
+        }
+        let page = store.history(&fixture::user("bob"), HistoryQuery::default()).await.unwrap();
+        assert_eq!(page.total, 2);
+    }
+
+    #[tokio::test]
+    async fn one_user_is_erased_and_the_others_keep_their_calls() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut theirs = fixture::ended(500, 1, 60_000, 1);
+        theirs.participants.retain(|it| it.user.as_str() == "bob");
+        theirs.call.initiator = fixture::user("bob");
+        theirs.story = vec![fixture::event(500, 1, &["bob"])];
+        let mut changes: Vec<_> = (0..120).map(|it| fixture::ended(it, 1, 60_000, 1)).collect();
+        changes[7] = keyed(fixture::ended(7, 1, 60_000, 1), "key");
+        changes.extend([theirs, fixture::change(600, 1)]);
+        let (store, journal) = fixture::stored(folder.path(), changes).await;
+        sample(&journal, 7, "alice", 1).await;
+        sample(&journal, 7, "bob", 2).await;
+        let (alice, bob) = (fixture::user("alice"), fixture::user("bob"));
+        let expected =
+            Erased { calls: 120, events: 120, samples: 1, idempotency_keys: 1, live_calls: 1 };
+        assert_eq!(journal.erase(&alice).await.unwrap(), expected);
+        let page = store.history(&alice, HistoryQuery::default()).await.unwrap();
+        assert_eq!(page.total, 1, "only the live call is left");
+        let page = store.history(&bob, HistoryQuery::default()).await.unwrap();
+        assert_eq!(page.total, 122);
+        let call = store.call(fixture::call(7)).await.unwrap().unwrap();
+        let tombstone = format!("erased:{}", fixture::participant_id(7, "alice"));
+        assert_eq!(call.call.initiator.as_str(), tombstone);
+        let names: Vec<_> = call.participants.iter().map(|it| it.user.as_str()).collect();
+        assert_eq!(names, [tombstone.as_str(), "bob"]);
+        let story = |it: CallId| store.story(it, &bob, 0, 10);
+        assert_eq!(story(fixture::call(7)).await.unwrap().events.len(), 0);
+        assert_eq!(story(fixture::call(500)).await.unwrap().events.len(), 1);
+        let again = journal.erase(&alice).await.unwrap();
+        assert_eq!(again, Erased { live_calls: 1, ..Erased::default() });
+    }
+}

@@ -173,3 +173,97 @@ impl Mean {
 fn real(number: u64) -> f64 {
     f64::from(u32::try_from(number).unwrap_or(u32::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Change, fixture};
+
+    const NOW: Timestamp = Timestamp(100_000);
+    const SINCE: Timestamp = Timestamp(40_000);
+
+    /// A call alive from `from` to `to`, connected after a second if it `ended`.
+    fn past(number: u64, from: i64, to: i64, state: State) -> Change {
+        let seconds = u64::try_from((to - from - 1_000).max(0) / 1_000).unwrap();
+        let mut change = fixture::ended(number, 2, to, seconds);
+        change.call.created_at = Timestamp(from);
+        change.call.state = state;
+        if state != State::Ended {
+            change.call.started_at = None;
+            change.call.duration = None;
+        }
+        change
+    }
+
+    fn live(number: u64, from: i64) -> Change {
+        let mut change = fixture::change(number, 1);
+        change.call.created_at = Timestamp(from);
+        change
+    }
+
+    fn close(a: f64, b: f64) -> bool {
+        (a - b).abs() < 1e-9
+    }
+
+    #[tokio::test]
+    async fn figures_of_a_window() {
+        let folder = tempfile::tempdir().unwrap();
+        let changes = vec![
+            past(1, 10_000, 39_999, State::Ended),
+            past(2, 30_000, 51_000, State::Ended),
+            past(3, 50_000, 61_000, State::Ended),
+            past(4, 60_000, 62_000, State::Missed),
+            past(5, 70_000, 70_500, State::Declined),
+            live(6, 20_000),
+            live(7, 99_000),
+        ];
+        let (store, _journal) = fixture::stored(folder.path(), changes).await;
+        let stats = store.stats(SINCE, NOW).await.unwrap();
+        let counts =
+            (stats.total_calls, stats.active_calls, stats.completed_calls, stats.failed_calls);
+        assert_eq!(counts, (6, 2, 2, 2));
+        assert!(close(stats.average_duration, 15.0), "{stats:?}");
+        assert!(close(stats.average_connection_time, 1.0), "{stats:?}");
+        assert!(close(stats.success_rate, 0.5), "{stats:?}");
+        // Calls 2, 3 and 6 together; 3, 4 and 6 later.
+        assert_eq!(stats.peak_concurrent_calls, 3);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_zero() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _journal) = fixture::stored(folder.path(), Vec::new()).await;
+        assert_eq!(store.stats(SINCE, NOW).await.unwrap(), Stats::default());
+        assert_eq!(store.stats(NOW, SINCE).await.unwrap(), Stats::default());
+    }
+
+    #[tokio::test]
+    async fn peaks() {
+        let ended = State::Ended;
+        for (lives, peak) in [
+            (vec![(50_000, 60_000), (60_000, 70_000)], 1),
+            (vec![(50_000, 60_001), (60_000, 70_000)], 2),
+            (vec![(10_000, 90_000), (20_000, 80_000), (30_000, 35_000)], 2),
+            (vec![(10_000, 40_000), (10_000, 40_000)], 2),
+            (vec![(50_000, 90_000), (51_000, 52_000), (53_000, 54_000), (55_000, 56_000)], 2),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let changes =
+                (0..).zip(&lives).map(|(number, &(from, to))| past(number, from, to, ended));
+            let (store, _journal) = fixture::stored(folder.path(), changes.collect()).await;
+            let stats = store.stats(SINCE, NOW).await.unwrap();
+            assert_eq!(stats.peak_concurrent_calls, peak, "{lives:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_table_is_scanned() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _journal) = fixture::stored(folder.path(), Vec::new()).await;
+        let plan = store.read("explaining", |connection| {
+            let sql = "EXPLAIN QUERY PLAN SELECT state FROM calls WHERE ended_at >= 1 AND created_at <= 2";
+            connection.query_row(sql, [], |row| row.get::<_, String>(3))
+        });
+        assert!(plan.await.unwrap().contains("calls_by_end"));
+    }
+}

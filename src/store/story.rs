@@ -72,3 +72,47 @@ impl Sqlite {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::fixture;
+
+    #[tokio::test]
+    async fn each_hears_what_was_meant_for_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut change = fixture::change(1, 9);
+        change.story = vec![
+            fixture::event(1, 1, &["alice"]),
+            fixture::event(1, 2, &["alice", "bob"]),
+            fixture::event(1, 5, &["bob"]),
+            fixture::event(1, 7, &[]),
+            fixture::event(1, 9, &["bobby", "alice"]),
+        ];
+        let (store, _journal) = fixture::stored(folder.path(), vec![change]).await;
+        for (name, after, limit, seqs, more) in [
+            ("alice", 0, 10, vec![1, 2, 9], false),
+            ("alice", 0, 2, vec![1, 2], true),
+            ("alice", 1, 2, vec![2, 9], false),
+            ("bob", 0, 10, vec![2, 5], false),
+            ("bobby", 0, 10, vec![9], false),
+            ("bob", 5, 10, vec![], false),
+            ("bob", u64::MAX, 10, vec![], false),
+            ("outsider", 0, 10, vec![], false),
+            ("alice", 0, 0, vec![1], true),
+        ] {
+            let story = store.story(fixture::call(1), &fixture::user(name), after, limit).await;
+            let story = story.unwrap();
+            let told: Vec<_> = story.events.iter().map(|it| it.seq).collect();
+            assert_eq!((told, story.more), (seqs, more), "{name} {after} {limit}");
+        }
+        let told = store.story(fixture::call(1), &fixture::user("bob"), 2, 1).await.unwrap();
+        let event = ToldEvent {
+            seq: 5,
+            at: Timestamp(1_000),
+            name: "call:state_changed".to_owned(),
+            data: "{\"seq\":5}".to_owned(),
+        };
+        assert_eq!(told.events, [event]);
+    }
+}
