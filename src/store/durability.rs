@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::call::state::State;
 use crate::store::Record;
+use crate::store::error::Kind;
 use crate::store::fixture;
 use crate::store::journal::{Journal, JournalOptions};
 use crate::store::sqlite::Sqlite;
@@ -127,4 +128,40 @@ async fn a_kill_loses_nothing_that_was_acknowledged() {
     // No database was ever found damaged on the way.
     let names = std::fs::read_dir(folder.path()).unwrap();
     assert!(!names.into_iter().any(|it| it.unwrap().path().to_string_lossy().contains("damaged")));
+}
+
+/// A folder on a file system of a few MiB, such as a tmpfs.
+const SMALL_DISK: &str = "STORE_SMALL_DISK";
+
+#[tokio::test]
+#[ignore = "needs a small file system: mount a tmpfs of 4 MiB and set STORE_SMALL_DISK to it"]
+async fn a_disk_that_is_really_full_heals_without_a_restart() {
+    let disk = std::env::var_os(SMALL_DISK).unwrap();
+    let folder = tempfile::tempdir_in(disk).unwrap();
+    let ballast = folder.path().join("ballast");
+    std::fs::write(&ballast, vec![1; 2 * 1024 * 1024]).unwrap();
+    let options = JournalOptions { full_retry: Duration::from_millis(20), ..Default::default() };
+    let (store, journal) = fixture::journal(folder.path(), options);
+    let mut number = 0;
+    let error = loop {
+        number += 1;
+        if let Err(error) = fixture::send(&journal, fixture::change(number, 1)).await {
+            break error;
+        }
+        assert!(number < 100_000, "the disk never got full");
+    };
+    assert_eq!(error.kind, Kind::Full);
+    assert!(journal.is_full() && !journal.has_failed());
+    std::fs::remove_file(&ballast).unwrap();
+    let healed = async {
+        while journal.is_full() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), healed).await.unwrap();
+    assert_eq!(store.live_snapshots().unwrap().len(), usize::try_from(number).unwrap());
+    journal.close();
+    drop((store, journal));
+    let store = Sqlite::open(folder.path()).unwrap();
+    assert_eq!(store.live_snapshots().unwrap().len(), usize::try_from(number).unwrap());
 }

@@ -136,7 +136,8 @@ impl<A: Send + 'static> Journal<A> {
     /// A place in the queue, at once: with it, [`Permit::send`] cannot fail, so a call is changed
     /// only when the change can be kept. Never blocks.
     ///
-    /// Fails with [`Kind::Full`] where too much waits, [`Kind::Io`] after the disk has failed.
+    /// Fails with [`Kind::Full`] where too much waits, [`Kind::Io`] after the disk has failed,
+    /// [`Kind::Closed`] after the end.
     pub fn reserve(&self) -> Result<Permit<A>, StoreError> {
         self.take(usize::MAX)
     }
@@ -158,17 +159,17 @@ impl<A: Send + 'static> Journal<A> {
     /// Whether the last commit found no room. What is sent is kept in memory and tried again; new
     /// calls should be refused.
     pub fn is_full(&self) -> bool {
-        *self.queue.health().borrow() == Health::Full
+        self.queue.health() == Health::Full
     }
 
     /// Whether the journal has given up: the process should drain and exit.
     pub fn has_failed(&self) -> bool {
-        *self.queue.health().borrow() == Health::Failed
+        self.queue.health() == Health::Failed
     }
 
     /// Completes when the journal gives up, and not before.
     pub async fn failed(&self) {
-        let mut health = self.queue.health().subscribe();
+        let mut health = self.queue.watch();
         // The sender lives in the queue that `self` holds: the wait ends by a failure only.
         drop(health.wait_for(|it| *it == Health::Failed).await);
     }
@@ -265,11 +266,13 @@ mod tests {
     use super::*;
     use crate::store::fixture;
 
+    type Commits = Arc<Mutex<Vec<Vec<u64>>>>;
+
     /// A journal that gives back numbers, and what it has given back, commit by commit.
     fn numbered(
         folder: &tempfile::TempDir,
         options: JournalOptions,
-    ) -> (Sqlite, Journal<u64>, Arc<Mutex<Vec<Vec<u64>>>>) {
+    ) -> (Sqlite, Journal<u64>, Commits) {
         let store = Sqlite::open(folder.path()).unwrap();
         let commits = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&commits);
@@ -288,7 +291,7 @@ mod tests {
         let (started, begun) = sync_channel::<()>(0);
         let job = move |_: &Connection| {
             started.send(()).unwrap();
-            drop(held.recv());
+            _ = held.recv();
         };
         journal.queue.submit("holding the writer", Box::new(job)).unwrap();
         begun.recv().unwrap();
@@ -513,6 +516,8 @@ mod tests {
         other.close();
         let late = permit.send(Record::Change(Box::new(fixture::change(9_999, 1))), 0);
         assert_eq!(late.await.unwrap_err().kind, Kind::Closed);
+        assert_eq!(journal.reserve().err().unwrap().kind, Kind::Closed);
+        assert!(!journal.has_failed());
         let log = folder.path().join("calls.sqlite-wal");
         assert_eq!(std::fs::metadata(log).map_or(0, |it| it.len()), 0, "the log is left behind");
         drop((store, journal, other));

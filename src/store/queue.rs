@@ -21,8 +21,10 @@ pub(super) enum Health {
     Fine,
     /// The last commit found no room (or another program held the file): it is tried again.
     Full,
-    /// Nothing is written any more.
+    /// Nothing is written any more: the disk has failed.
     Failed,
+    /// Nothing is written any more, as it was asked for.
+    Closed,
 }
 
 /// Tells one caller what became of its record.
@@ -95,8 +97,17 @@ impl<A> Queue<A> {
         }
     }
 
-    pub(super) fn health(&self) -> &watch::Sender<Health> {
-        &self.health
+    pub(super) fn health(&self) -> Health {
+        *self.health.borrow()
+    }
+
+    pub(super) fn set_health(&self, health: Health) {
+        self.health.send_replace(health);
+    }
+
+    /// Hears of every change of health.
+    pub(super) fn watch(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
     }
 
     /// Records that are reserved or not durable yet.
@@ -107,8 +118,10 @@ impl<A> Queue<A> {
     /// Takes a place among the first `records_max`; [`Queue::release`] gives it back.
     pub(super) fn reserve(&self, records_max: usize) -> Result<(), StoreError> {
         const DURING: &str = "taking a place in the journal";
-        if *self.health.borrow() == Health::Failed {
-            return Err(StoreError::new(DURING, Kind::Io));
+        match self.health() {
+            Health::Fine | Health::Full => {}
+            Health::Failed => return Err(StoreError::new(DURING, Kind::Io)),
+            Health::Closed => return Err(StoreError::new(DURING, Kind::Closed)),
         }
         let full = || StoreError::new(DURING, Kind::Full);
         if self.bytes.load(Ordering::Relaxed) >= self.bytes_max {

@@ -240,15 +240,15 @@ mod tests {
         }
         let now = Timestamp(1_000_000);
         let mut options = RetentionOptions {
-            samples: Duration::from_secs(900),
-            idempotency_keys: Duration::from_secs(900),
+            samples: Duration::from_mins(15),
+            idempotency_keys: Duration::from_mins(15),
             calls: None,
         };
         let swept = journal.sweep(now, options).await.unwrap();
         assert_eq!(swept, Swept { samples: 1_000, idempotency_keys: 1, calls: 0 });
         assert_eq!(rows(&store, "call_quality_metrics").await, 300);
         assert_eq!(journal.sweep(now, options).await.unwrap(), Swept::default());
-        options.calls = Some(Duration::from_secs(900));
+        options.calls = Some(Duration::from_mins(15));
         assert_eq!(journal.sweep(now, options).await.unwrap().calls, 1);
         for (table, left) in [
             ("calls", 2),
@@ -289,9 +289,9 @@ mod tests {
         assert_eq!(call.call.initiator.as_str(), tombstone);
         let names: Vec<_> = call.participants.iter().map(|it| it.user.as_str()).collect();
         assert_eq!(names, [tombstone.as_str(), "bob"]);
-        let story = |it: CallId| store.story(it, &bob, 0, 10);
-        assert_eq!(story(fixture::call(7)).await.unwrap().events.len(), 0);
-        assert_eq!(story(fixture::call(500)).await.unwrap().events.len(), 1);
+        let told = |it: CallId| store.story(it, &bob, 0, 10);
+        assert_eq!(told(fixture::call(7)).await.unwrap().events.len(), 0);
+        assert_eq!(told(fixture::call(500)).await.unwrap().events.len(), 1);
         let again = journal.erase(&alice).await.unwrap();
         assert_eq!(again, Erased { live_calls: 1, ..Erased::default() });
     }

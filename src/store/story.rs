@@ -101,10 +101,10 @@ mod tests {
             ("outsider", 0, 10, vec![], false),
             ("alice", 0, 0, vec![1], true),
         ] {
-            let story = store.story(fixture::call(1), &fixture::user(name), after, limit).await;
-            let story = story.unwrap();
-            let told: Vec<_> = story.events.iter().map(|it| it.seq).collect();
-            assert_eq!((told, story.more), (seqs, more), "{name} {after} {limit}");
+            let (call, name) = (fixture::call(1), fixture::user(name));
+            let told = store.story(call, &name, after, limit).await.unwrap();
+            let found: Vec<_> = told.events.iter().map(|it| it.seq).collect();
+            assert_eq!((found, told.more), (seqs, more), "{name} {after} {limit}");
         }
         let told = store.story(fixture::call(1), &fixture::user("bob"), 2, 1).await.unwrap();
         let event = ToldEvent {

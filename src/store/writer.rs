@@ -69,7 +69,10 @@ impl<A> Writer<A> {
     pub(super) fn run(mut self) {
         let ended = catch_unwind(AssertUnwindSafe(|| self.work()));
         let error = match ended {
-            Ok(Ok(())) => StoreError::new(COMMITTING, Kind::Closed),
+            Ok(Ok(())) => {
+                self.queue.set_health(Health::Closed);
+                StoreError::new(COMMITTING, Kind::Closed)
+            }
             Ok(Err(error)) => self.give_up(error),
             Err(_) => {
                 metrics::counter!("panics_total").increment(1);
@@ -86,7 +89,7 @@ impl<A> Writer<A> {
             unwritten = self.backlog.len(),
             "the journal has failed: nothing is written any more"
         );
-        self.queue.health().send_replace(Health::Failed);
+        self.queue.set_health(Health::Failed);
         error
     }
 
@@ -184,7 +187,7 @@ impl<A> Writer<A> {
     fn committed(&mut self, count: usize, refused: Vec<Refused>) {
         if self.trouble.take().is_some() {
             tracing::info!(waiting = self.backlog.len(), "the journal has room again");
-            self.queue.health().send_replace(Health::Fine);
+            self.queue.set_health(Health::Fine);
         }
         let mut bytes = 0;
         let (mut given_back, mut waiters) = (Vec::with_capacity(count), Vec::with_capacity(count));
@@ -221,7 +224,7 @@ impl<A> Writer<A> {
             );
         }
         metrics::counter!("journal_full_total").increment(1);
-        self.queue.health().send_replace(Health::Full);
+        self.queue.set_health(Health::Full);
         self.answer_all(&error);
         self.trouble = Some((error, Instant::now() + self.options.full_retry));
     }
