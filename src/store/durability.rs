@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::Duration;
 
@@ -64,9 +65,16 @@ fn child() {
     }
 }
 
-/// Starts the child, kills it after `alive`, and gives back the greatest acknowledged seq of each of
-/// its calls.
-fn killed_after(folder: &Path, first: u64, alive: Duration) -> HashMap<u64, u64> {
+/// When a child is killed.
+enum Moment {
+    /// So long after its start: it may not even have opened the store.
+    Start(Duration),
+    /// So long after it first acknowledged something.
+    Work(Duration),
+}
+
+/// Starts the child, kills it, and gives back the greatest acknowledged seq of each of its calls.
+fn killed_at(folder: &Path, first: u64, moment: &Moment) -> HashMap<u64, u64> {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "store::durability::child", "--ignored", "--nocapture"])
         .env(FOLDER, folder)
@@ -76,6 +84,7 @@ fn killed_after(folder: &Path, first: u64, alive: Duration) -> HashMap<u64, u64>
         .spawn()
         .unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (first_ack, acknowledges) = sync_channel(1);
     let reader = thread::spawn(move || {
         let mut acknowledged = HashMap::new();
         // A killed process may leave half a line: that one was not acknowledged in whole.
@@ -85,11 +94,18 @@ fn killed_after(folder: &Path, first: u64, alive: Duration) -> HashMap<u64, u64>
                 (words.next().map(str::parse), words.next().map(str::parse))
             {
                 acknowledged.insert(call, seq);
+                _ = first_ack.try_send(());
             }
         }
         acknowledged
     });
-    thread::park_timeout(alive);
+    match *moment {
+        Moment::Start(alive) => thread::park_timeout(alive),
+        Moment::Work(alive) => {
+            acknowledges.recv_timeout(Duration::from_secs(20)).unwrap();
+            thread::park_timeout(alive);
+        }
+    }
     child.kill().unwrap();
     child.wait().unwrap();
     reader.join().unwrap()
@@ -101,9 +117,9 @@ async fn a_kill_loses_nothing_that_was_acknowledged() {
     let mut acknowledged: HashMap<u64, u64> = HashMap::new();
     let mut lived = 0;
     for round in 0..ROUNDS {
-        // Moments spread over the start of the process, its first commits and its checkpoints.
-        let alive = Duration::from_millis(20 + (round * 37) % 120);
-        let of_round = killed_after(folder.path(), round * 1_000_000, alive);
+        let alive = Duration::from_millis((round * 37) % 120);
+        let moment = if round % 2 == 0 { Moment::Work(alive) } else { Moment::Start(alive) };
+        let of_round = killed_at(folder.path(), round * 1_000_000, &moment);
         lived += u64::from(!of_round.is_empty());
         acknowledged.extend(of_round);
         let store = Sqlite::open(folder.path()).unwrap();
@@ -124,7 +140,7 @@ async fn a_kill_loses_nothing_that_was_acknowledged() {
     let page = store.history(&alice, crate::store::history::HistoryQuery::default()).await.unwrap();
     let least = u64::try_from(acknowledged.len()).unwrap();
     assert!(page.total >= least, "{} of {least}", page.total);
-    assert!(lived >= ROUNDS / 2, "only {lived} children lived long enough to acknowledge");
+    assert!(lived >= ROUNDS / 2, "only {lived} children acknowledged anything");
     // No database was ever found damaged on the way.
     let names = std::fs::read_dir(folder.path()).unwrap();
     assert!(!names.into_iter().any(|it| it.unwrap().path().to_string_lossy().contains("damaged")));
