@@ -20,7 +20,7 @@ pub trait Handler: Send + Sync + 'static {
     /// What [`connect`](Self::connect) makes of a client.
     type Session: Send + Sync + 'static;
 
-    /// A client asks for a namespace. An error is its CONNECT_ERROR.
+    /// A client asks for a namespace. An error is its `CONNECT_ERROR`.
     fn connect(&self, request: &ConnectRequest<'_>) -> Result<Self::Session, Refused>;
 
     /// The client is in; the place for greetings, which arrive after the answer to its CONNECT.
@@ -46,7 +46,7 @@ pub struct ConnectRequest<'a> {
     pub outlet: &'a Outlet,
 }
 
-/// Why a client is not let into a namespace; goes out as CONNECT_ERROR.
+/// Why a client is not let into a namespace; goes out as `CONNECT_ERROR`.
 #[derive(Clone, Debug)]
 pub struct Refused {
     /// For people.

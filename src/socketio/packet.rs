@@ -50,9 +50,15 @@ impl Kind {
     /// The type of an event or ack that has attachments, or has none.
     const fn with_attachments(self, some: bool) -> Self {
         match self {
-            Self::Event | Self::BinaryEvent if some => Self::BinaryEvent,
-            Self::Ack | Self::BinaryAck if some => Self::BinaryAck,
-            other => other,
+            Self::Event if some => Self::BinaryEvent,
+            Self::Ack if some => Self::BinaryAck,
+            Self::Connect
+            | Self::Disconnect
+            | Self::Event
+            | Self::Ack
+            | Self::ConnectError
+            | Self::BinaryEvent
+            | Self::BinaryAck => self,
         }
     }
 }
@@ -88,27 +94,35 @@ pub fn parse(text: &str) -> Option<Header<'_>> {
     let mut rest = chars.as_str();
     let mut attachments = 0;
     if matches!(kind, Kind::BinaryEvent | Kind::BinaryAck) {
-        let (count, after) = number(rest)?;
-        attachments = usize::try_from(count?).ok()?;
-        rest = after.strip_prefix('-')?;
+        let count = Digits::parse(rest)?;
+        attachments = usize::try_from(count.value?).ok()?;
+        rest = count.rest.strip_prefix('-')?;
     }
     let mut namespace = MAIN_NAMESPACE;
     if rest.starts_with('/') {
         // A packet without data may end with its namespace.
         (namespace, rest) = rest.split_once(',').unwrap_or((rest, ""));
     }
-    let (id, data) = number(rest)?;
+    let Digits { value: id, rest: data } = Digits::parse(rest)?;
     Some(Header { kind, attachments, namespace, id, data })
 }
 
-/// The digits at the start of `text` as a number, if there are any, and what follows them.
-fn number(text: &str) -> Option<(Option<u64>, &str)> {
-    let length = text.bytes().take(DIGITS_MAX + 1).take_while(u8::is_ascii_digit).count();
-    if length > DIGITS_MAX {
-        return None;
+/// The digits at the start of a text, if there are any, and what follows them.
+struct Digits<'a> {
+    value: Option<u64>,
+    rest: &'a str,
+}
+
+impl<'a> Digits<'a> {
+    /// `None` if there are too many.
+    fn parse(text: &'a str) -> Option<Self> {
+        let length = text.bytes().take(DIGITS_MAX + 1).take_while(u8::is_ascii_digit).count();
+        if length > DIGITS_MAX {
+            return None;
+        }
+        let (digits, rest) = text.split_at_checked(length)?;
+        Some(Self { value: digits.parse().ok(), rest })
     }
-    let (digits, rest) = text.split_at_checked(length)?;
-    Some((digits.parse().ok(), rest))
 }
 
 /// Appends `4<type>[<attachments>-][<namespace>,][<id>]` and what `data` writes, then the
@@ -210,7 +224,6 @@ impl Packet {
     pub fn build(name: &str, attachments: &[Bytes], write: impl FnOnce(&mut Vec<u8>)) -> Self {
         let mut frames = Vec::new();
         let mut length = 0;
-        let mut after_json = 0;
         engine::text(&mut frames, Framing::Frames, |out| {
             let header = Header::new(Kind::Event, MAIN_NAMESPACE, None);
             write_prefix(out, header, attachments.len());
@@ -221,9 +234,8 @@ impl Packet {
         let json = frames.len().saturating_sub(length)..frames.len();
         for attachment in attachments {
             engine::binary(&mut frames, Framing::Frames, attachment);
-            after_json += 1;
         }
-        let attachments = (after_json > 0).then(|| attachments.into());
+        let attachments = (!attachments.is_empty()).then(|| attachments.into());
         Self { frames: frames.into(), json, attachments }
     }
 

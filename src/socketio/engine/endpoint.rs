@@ -19,6 +19,7 @@ use crate::socketio::engine::driven::{Driven, FAREWELL, Shared};
 use crate::socketio::engine::frame::Limits;
 use crate::socketio::engine::handshake::{Handshake, accept_key, asks_for_upgrade, parameter};
 use crate::socketio::engine::options::Options;
+use crate::socketio::engine::outbox::Outbox;
 use crate::socketio::engine::polling;
 use crate::socketio::engine::random::RandomId;
 use crate::socketio::engine::session::{Goodbye, Home, Line, Session};
@@ -135,7 +136,7 @@ impl<A: Application> Engine<A> {
         // Its task may be late to find out that a ping was not answered; the clock is not.
         driven.session.tick(Instant::now());
         let session = &driven.session;
-        (session.closed().is_none() || session.awaits_last_poll()).then_some(driven)
+        (session.closed().is_none() || session.says_goodbye()).then_some(driven)
     }
 
     fn home(&self) -> Result<Arc<Home>, Refusal> {
@@ -152,7 +153,7 @@ impl<A: Application> Engine<A> {
         let handshake = Handshake::new(remote, Transport::Polling, query, request.headers());
         let session = Session::new(id, Arc::clone(&home), None);
         let driven = Driven::open(&self.shared, session, handshake);
-        let greeting = driven.session.outbox(|out| out.take());
+        let greeting = driven.session.outbox(Outbox::take);
         drop(home.runtime.spawn(polling::watch(driven)));
         Ok(answer::payload(greeting.into()))
     }
@@ -184,9 +185,9 @@ impl<A: Application> Engine<A> {
             let upgraded = timeout(SWITCH_TIMEOUT, hyper::upgrade::on(request)).await;
             // An error means that the client left during the handshake.
             let Ok(Ok(upgraded)) = upgraded else { return };
-            if let Ok((connection, early)) = Connection::take(upgraded) {
+            if let Ok(connection) = Connection::take(upgraded) {
                 let runtime = arrival.home.runtime.clone();
-                drop(runtime.spawn(async move { arrival.settle_in(connection, early) }));
+                drop(runtime.spawn(async move { arrival.settle_in(connection) }));
             }
         });
         Ok(answer::switching(&accept))
@@ -249,7 +250,8 @@ struct Arrival<A: Application> {
 
 impl<A: Application> Arrival<A> {
     /// Starts the websocket's task; on the runtime where it will stay.
-    fn settle_in(self, connection: Connection, early: Vec<u8>) {
+    fn settle_in(self, mut connection: Connection) {
+        let early = std::mem::take(&mut connection.early);
         let Ok((reader, writer)) = connection.split() else { return };
         let options = &self.shared.options;
         let limits =

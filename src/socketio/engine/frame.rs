@@ -108,7 +108,7 @@ pub fn append(out: &mut Vec<u8>, opcode: OpCode, fill: impl FnOnce(&mut Vec<u8>)
     let room = start..start + HEADER_ROOM;
     match out.get_mut(room.clone()) {
         Some(room) if size == HEADER_ROOM => {
-            room.copy_from_slice(bytes.get(..size).unwrap_or_default())
+            room.copy_from_slice(bytes.get(..size).unwrap_or_default());
         }
         _ => drop(out.splice(room, bytes.into_iter().take(size))),
     }

@@ -18,14 +18,14 @@ use crate::socketio::engine::Application;
 use crate::socketio::engine::answer::{self, Answer, Refusal};
 use crate::socketio::engine::driven::{Driven, FAREWELL};
 use crate::socketio::engine::options::Options;
-use crate::socketio::engine::outbox::{End, Phase, Polled};
+use crate::socketio::engine::outbox::{End, Outbox, Phase, Polled};
 use crate::socketio::engine::packet::{self, NOOP};
 use crate::socketio::engine::session::{Goodbye, Session};
 use crate::socketio::{DisconnectReason, Transport};
 
 /// Answers a GET: at once if something waits, else when something comes.
 pub async fn get(session: &Arc<Session>) -> Result<Answer, Refusal> {
-    if !session.outbox(|out| out.begin_get()) {
+    if !session.outbox(Outbox::begin_get) {
         session.close(DisconnectReason::TransportError, Goodbye::Silent);
         return Err(Refusal::BadRequest);
     }
@@ -41,7 +41,7 @@ pub async fn get(session: &Arc<Session>) -> Result<Answer, Refusal> {
 }
 
 fn end_get(session: &Session) {
-    session.outbox(|out| out.end_get());
+    session.outbox(Outbox::end_get);
 }
 
 fn end_post(session: &Session) {
@@ -157,7 +157,7 @@ pub async fn watch<A: Application>(driven: Arc<Driven<A>>) {
         return;
     }
     driven.over();
-    if session.awaits_last_poll() {
+    if session.says_goodbye() {
         sleep(FAREWELL).await;
     }
     session.outbox(|out| {

@@ -126,7 +126,9 @@ impl Session {
                 encode(&mut payload, Framing::Payload);
                 self.queue(&payload);
             }
-            framing => run::append(self, |out| encode(out, framing)),
+            framing @ (Framing::Frames | Framing::Base64Frames) => {
+                run::append(self, |out| encode(out, framing));
+            }
         }
     }
 
@@ -346,10 +348,9 @@ impl Session {
         self.wake();
     }
 
-    /// Whether a poller may still come for the last packets.
-    pub fn awaits_last_poll(&self) -> bool {
-        let out = self.out.lock();
-        out.phase == Phase::Polling && out.end == End::Leaving
+    /// Whether its last packets are still on their way.
+    pub fn says_goodbye(&self) -> bool {
+        self.out.lock().end == End::Leaving
     }
 
     /// Ends the connection under it, if it has one.

@@ -15,7 +15,14 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 /// A connection that left hyper, not yet at home on a websocket runtime.
 #[derive(Debug)]
-pub enum Connection {
+pub struct Connection {
+    /// What was read beyond the request.
+    pub early: Vec<u8>,
+    io: Io,
+}
+
+#[derive(Debug)]
+enum Io {
     /// Plain TCP, taken off the runtime that accepted it.
     Tcp(std::net::TcpStream),
     /// Anything else; it stays registered where it was accepted.
@@ -23,8 +30,8 @@ pub enum Connection {
 }
 
 impl Connection {
-    /// Takes the connection out of hyper, with the bytes that were read beyond the request.
-    pub fn take(upgraded: Upgraded) -> io::Result<(Self, Vec<u8>)> {
+    /// Takes the connection out of hyper.
+    pub fn take(upgraded: Upgraded) -> io::Result<Self> {
         type Tcp = TokioIo<TcpStream>;
         let upgraded = match hyper_util::server::conn::auto::upgrade::downcast::<Tcp>(upgraded) {
             Ok(parts) => return Self::tcp(parts.io, &parts.read_buf),
@@ -32,26 +39,26 @@ impl Connection {
         };
         match upgraded.downcast::<Tcp>() {
             Ok(parts) => Self::tcp(parts.io, &parts.read_buf),
-            Err(upgraded) => Ok((Self::Other(upgraded), Vec::new())),
+            Err(upgraded) => Ok(Self { early: Vec::new(), io: Io::Other(upgraded) }),
         }
     }
 
     /// `early` is copied: it is a view of hyper's 8 KiB buffer and would keep all of that alive.
-    fn tcp(io: TokioIo<TcpStream>, early: &[u8]) -> io::Result<(Self, Vec<u8>)> {
+    fn tcp(io: TokioIo<TcpStream>, early: &[u8]) -> io::Result<Self> {
         let stream = io.into_inner();
         // Frames are small and someone waits for each.
         stream.set_nodelay(true)?;
-        Ok((Self::Tcp(stream.into_std()?), early.to_vec()))
+        Ok(Self { early: early.to_vec(), io: Io::Tcp(stream.into_std()?) })
     }
 
     /// Registers the connection with the current runtime.
     pub fn split(self) -> io::Result<(Reader, Writer)> {
-        match self {
-            Self::Tcp(stream) => {
+        match self.io {
+            Io::Tcp(stream) => {
                 let (reader, writer) = TcpStream::from_std(stream)?.into_split();
                 Ok((Reader::Tcp(reader), Writer::Tcp(writer)))
             }
-            Self::Other(upgraded) => {
+            Io::Other(upgraded) => {
                 let (reader, writer) = tokio::io::split(TokioIo::new(upgraded));
                 Ok((Reader::Other(reader), Writer::Other(tokio::sync::Mutex::new(writer))))
             }

@@ -47,60 +47,59 @@ impl Input {
         Self { reader, partial: early, unread, assembler: Assembler::default(), limits }
     }
 
-    /// Reads once and hands all complete messages to `batch` through a [`Messages`]; says how
-    /// many bytes were read, 0 at the end of the stream.
+    /// Reads once and hands what is there to `batch`, which says what became of it.
     fn poll_batch<R>(
         &mut self,
         cx: &mut Context<'_>,
         batch: impl FnOnce(Messages<'_>) -> R,
-    ) -> Poll<io::Result<(usize, Option<R>)>> {
+    ) -> Poll<io::Result<Batch<R>>> {
+        let Self { reader, partial, unread, assembler, limits } = self;
         READ.with_borrow_mut(|buffer| {
-            if !std::mem::take(&mut self.unread) {
+            let mut read = partial.len();
+            let mut owned = std::mem::take(unread);
+            if !owned {
                 let mut into = ReadBuf::new(buffer);
-                ready!(self.reader.poll_read(cx, &mut into))?;
-                let read = into.filled().len();
+                ready!(reader.poll_read(cx, &mut into))?;
+                read = into.filled().len();
                 if read == 0 {
-                    return Poll::Ready(Ok((0, None)));
+                    return Poll::Ready(Ok(Batch::End));
                 }
-                if self.partial.is_empty() {
-                    let buffer = buffer.get_mut(..read).unwrap_or_default();
-                    let mut left = 0;
-                    let messages = Messages {
-                        buffer,
-                        left: &mut left,
-                        assembler: &mut self.assembler,
-                        limits: self.limits,
-                    };
-                    let done = batch(messages);
-                    self.partial.extend_from_slice(buffer.get(left..).unwrap_or_default());
-                    return Poll::Ready(Ok((read, Some(done))));
+                owned = !partial.is_empty();
+                if owned {
+                    partial.extend_from_slice(into.filled());
                 }
-                self.partial.extend_from_slice(into.filled());
             }
-            let mut left = 0;
-            let buffer = self.partial.as_mut_slice();
-            let read = buffer.len();
-            let messages = Messages {
-                buffer,
-                left: &mut left,
-                assembler: &mut self.assembler,
-                limits: self.limits,
-            };
-            let done = batch(messages);
-            self.partial.drain(..left);
-            if self.partial.is_empty() {
-                self.partial = Vec::new();
+            let mut consumed = 0;
+            let whole = if owned { &mut *partial } else { &mut *buffer };
+            let end = if owned { whole.len() } else { read };
+            let bytes = whole.get_mut(..end).unwrap_or_default();
+            let consumed_by = &mut consumed;
+            let done = batch(Messages { bytes, consumed: consumed_by, assembler, limits: *limits });
+            if owned {
+                partial.drain(..consumed);
+                // A frame's beginning must not keep the memory of the long one before it.
+                partial.shrink_to(partial.len() * 2);
+            } else {
+                partial.extend_from_slice(buffer.get(consumed..end).unwrap_or_default());
             }
-            Poll::Ready(Ok((read, Some(done))))
+            Poll::Ready(Ok(Batch::Read(read, done)))
         })
     }
 }
 
+/// What a read brought.
+enum Batch<R> {
+    /// So many bytes, and what became of them.
+    Read(usize, R),
+    /// The end of the stream.
+    End,
+}
+
 /// The messages of one read.
 struct Messages<'a> {
-    buffer: &'a mut [u8],
-    /// Where what was not consumed begins.
-    left: &'a mut usize,
+    bytes: &'a mut [u8],
+    /// How many bytes were taken: whole frames.
+    consumed: &'a mut usize,
     assembler: &'a mut Assembler,
     limits: Limits,
 }
@@ -110,9 +109,9 @@ impl Messages<'_> {
         self,
         mut take: impl FnMut(Message<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        while let Some(rest) = self.buffer.get_mut(*self.left..) {
+        while let Some(rest) = self.bytes.get_mut(*self.consumed..) {
             let Some(frame) = frame::parse(rest, self.limits.bytes_max)? else { break };
-            *self.left += frame.payload.end;
+            *self.consumed += frame.payload.end;
             let payload = rest.get(frame.payload.clone()).unwrap_or_default();
             if let Some(message) = self.assembler.accept(&frame, payload, self.limits)? {
                 take(message)?;
@@ -195,7 +194,11 @@ impl<A: Application> Socket<A> {
         }
         self.driven.over();
         self.driven.forget();
-        drop(home.runtime.spawn(linger(session, self.input)));
+        if session.says_goodbye() {
+            drop(home.runtime.spawn(linger(session, self.input)));
+        } else {
+            session.abort();
+        }
     }
 
     /// Does what there is to do; ready when the socket has come to its end.
@@ -272,8 +275,8 @@ impl<A: Application> Socket<A> {
         }));
         Poll::Ready(match read {
             Err(_broken) => Err(Stop(DisconnectReason::TransportError, Goodbye::Silent)),
-            Ok((_, None)) => Err(Stop(DisconnectReason::TransportClose, Goodbye::Silent)),
-            Ok((read, Some(taken))) => taken.map(|()| read),
+            Ok(Batch::End) => Err(Stop(DisconnectReason::TransportClose, Goodbye::Silent)),
+            Ok(Batch::Read(read, taken)) => taken.map(|()| read),
         })
     }
 }
@@ -354,9 +357,10 @@ async fn linger(session: Arc<Session>, input: Input) {
 async fn discard(mut input: Input) {
     let read = poll_fn(|cx| {
         loop {
-            match ready!(input.poll_batch(cx, |messages| *messages.left = messages.buffer.len())) {
-                Ok((1.., _)) => (),
-                Ok(_) | Err(_) => return Poll::Ready(()),
+            match ready!(input.poll_batch(cx, |messages| *messages.consumed = messages.bytes.len()))
+            {
+                Ok(Batch::Read(..)) => (),
+                Ok(Batch::End) | Err(_) => return Poll::Ready(()),
             }
         }
     });
