@@ -128,12 +128,14 @@ impl Outbox {
         self.in_flight = self.in_flight.saturating_sub(bytes);
     }
 
-    /// Whether a packet would leave at once.
+    /// Whether a packet would leave at once, with nothing waiting before it.
     pub const fn is_writable(&self) -> bool {
+        let nothing_waits = self.bytes.is_empty() && self.in_flight == 0;
         match (self.phase, self.end) {
-            (_, End::Leaving | End::Gone) | (Phase::Writing, End::Open) => false,
-            (Phase::Writable, End::Open) => true,
-            (Phase::Polling, End::Open) => self.getter.is_some() && self.bytes.is_empty(),
+            (_, End::Leaving | End::Gone) => false,
+            // One who writes this very moment is no backlog.
+            (Phase::Writable | Phase::Writing, End::Open) => nothing_waits,
+            (Phase::Polling, End::Open) => self.getter.is_some() && nothing_waits,
         }
     }
 

@@ -12,6 +12,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::Notify;
 
 /// A connection that left hyper, not yet at home on a websocket runtime.
 #[derive(Debug)]
@@ -60,7 +61,7 @@ impl Connection {
             }
             Io::Other(upgraded) => {
                 let (reader, writer) = tokio::io::split(TokioIo::new(upgraded));
-                Ok((Reader::Other(reader), Writer::Other(tokio::sync::Mutex::new(writer))))
+                Ok((Reader::Other(reader), Writer::Other(SlowWriter::new(writer))))
             }
         }
     }
@@ -94,8 +95,55 @@ impl Reader {
 pub enum Writer {
     /// Plain TCP.
     Tcp(OwnedWriteHalf),
-    /// Anything else. The lock is for show: only the one drainer of a session takes it.
-    Other(tokio::sync::Mutex<WriteHalf<TokioIo<Upgraded>>>),
+    /// Anything else.
+    Other(SlowWriter),
+}
+
+/// A connection that only one task can write to at a time, the drainer of its session.
+#[derive(Debug)]
+pub struct SlowWriter {
+    /// Gone once aborted: the connection closes when both its halves have been dropped.
+    half: tokio::sync::Mutex<Option<WriteHalf<TokioIo<Upgraded>>>>,
+    aborted: Notify,
+}
+
+impl SlowWriter {
+    fn new(half: WriteHalf<TokioIo<Upgraded>>) -> Self {
+        Self { half: tokio::sync::Mutex::new(Some(half)), aborted: Notify::new() }
+    }
+
+    async fn write_some(&self, bytes: &[u8]) -> io::Result<usize> {
+        let mut half = self.half.lock().await;
+        let Some(writer) = half.as_mut() else { return Err(io::ErrorKind::NotConnected.into()) };
+        let write = async {
+            let written = writer.write(bytes).await?;
+            writer.flush().await?;
+            Ok(written)
+        };
+        tokio::select! {
+            biased;
+            () = self.aborted.notified() => {
+                *half = None;
+                Err(io::ErrorKind::ConnectionAborted.into())
+            }
+            written = write => written,
+        }
+    }
+
+    async fn finish(&self) {
+        if let Some(writer) = self.half.lock().await.as_mut() {
+            // The peer may be gone, and then needs not to be told.
+            drop(writer.shutdown().await);
+        }
+    }
+
+    fn abort(&self) {
+        match self.half.try_lock() {
+            Ok(mut half) => *half = None,
+            // The drainer has it, and drops it when it hears of this.
+            Err(_held) => self.aborted.notify_one(),
+        }
+    }
 }
 
 impl Writer {
@@ -119,12 +167,7 @@ impl Writer {
                 writer.writable().await?;
                 self.try_write(bytes)
             }
-            Self::Other(writer) => {
-                let mut writer = writer.lock().await;
-                let written = writer.write(bytes).await?;
-                writer.flush().await?;
-                Ok(written)
-            }
+            Self::Other(writer) => writer.write_some(bytes).await,
         }
     }
 
@@ -133,7 +176,7 @@ impl Writer {
         match self {
             // An error means that the peer is gone already, which is what this is for.
             Self::Tcp(writer) => drop(SockRef::from(writer.as_ref()).shutdown(Shutdown::Write)),
-            Self::Other(writer) => drop(writer.lock().await.shutdown().await),
+            Self::Other(writer) => writer.finish().await,
         }
     }
 
@@ -142,8 +185,7 @@ impl Writer {
     pub fn abort(&self) {
         match self {
             Self::Tcp(writer) => drop(SockRef::from(writer.as_ref()).shutdown(Shutdown::Both)),
-            // Dropping the reader, which whoever aborts owns, ends it.
-            Self::Other(_) => (),
+            Self::Other(writer) => writer.abort(),
         }
     }
 }
