@@ -3,12 +3,15 @@
 #![expect(clippy::needless_raw_string_hashes, reason = "expect-test writes goldens with them")]
 
 mod answering;
+mod authorization;
 mod deadlines;
 mod ending;
 mod groups;
 mod invitations;
 mod leaving;
 mod media;
+mod oracle;
 mod presence;
+mod random;
 mod restart;
 mod script;

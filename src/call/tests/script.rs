@@ -24,6 +24,9 @@ use crate::call::time::Timestamp;
 /// The time at which scripts begin: not zero, so that nothing takes an unset time for the start.
 pub(super) const BEGIN: Timestamp = Timestamp(1_000_000);
 
+/// More deadlines than any one `wait` of a script meets.
+const TICKS_MAX: usize = 20;
+
 /// What the contract gives as defaults.
 pub(super) const LIMITS: Limits = Limits {
     ringing: Duration::from_mins(1),
@@ -176,7 +179,10 @@ impl Life {
     /// Lets time pass as the deadline loop does.
     fn wait(&mut self, duration: Duration) {
         let until = self.now.plus(duration);
+        let mut ticks = 0;
         while let Some(due) = self.call.next_deadline().filter(|it| *it <= until) {
+            ticks += 1;
+            assert!(ticks <= TICKS_MAX, "the deadline loop spins at {due:?}:\n{}", self.told);
             self.now = self.now.max(due);
             writeln!(self.told, "  at {}", at(self.now)).unwrap();
             self.apply(Command::Tick);
