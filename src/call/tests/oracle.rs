@@ -105,7 +105,7 @@ fn command(deed: Deed) -> Command {
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 2_000, ..Config::default() })]
+    #![proptest_config(Config { cases: 2_000, failure_persistence: None, ..Config::default() })]
 
     #[test]
     fn a_call_of_two_is_what_the_napkin_says(deeds in prop::collection::vec(deed(), 0..25)) {

@@ -381,7 +381,7 @@ fn kept(before: &Call, after: &Call) -> Checked {
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 2_000, ..Config::default() })]
+    #![proptest_config(Config { cases: 2_000, failure_persistence: None, ..Config::default() })]
 
     #[test]
     fn whatever_happens(
