@@ -20,6 +20,7 @@ use crate::config::rates::Rule;
 use crate::limits::Key;
 use crate::media::Ticket;
 use crate::media::ice::IceServer;
+use crate::store::error::Kind;
 use crate::store::{Record, StoredSample};
 use crate::wire::reply::{CallDetails, UnavailableView};
 
@@ -98,11 +99,17 @@ impl App {
         self.withdraw(id, user, Command::End { user: user.clone() }).await
     }
 
-    /// What a participant of a call that is over may repeat without harm.
+    /// What a participant of a call that is over may repeat without harm. On a full disk it counts
+    /// all the same: nobody can be kept in a call, and the journal writes it once there is room.
     async fn withdraw(&self, id: CallId, user: &UserId, command: Command) -> Result<(), AppError> {
-        match self.carry_out(id, user, command).await {
+        let done = self.change(id, command, |_, _| ());
+        match self.or_past(done, id, user, Refusal::Forbidden).await {
             Err(AppError::Refused(Refusal::Over)) => Ok(()),
-            other => other,
+            Err(error) => Err(error),
+            Ok(((), durable)) => match durable.await {
+                Err(error) if error.kind != Kind::Full => Err(error.into()),
+                Ok(()) | Err(_) => Ok(()),
+            },
         }
     }
 

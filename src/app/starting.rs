@@ -115,7 +115,10 @@ impl App {
         }
         let settings = request.settings;
         match self.decide_start(caller, request, key)? {
-            Outcome::Same(call) => self.started_before(call, caller).await,
+            Outcome::Same(call) => {
+                self.until_durable(call).await?;
+                self.started_before(call, caller).await
+            }
             Outcome::Glare(call) => {
                 let data = self.join(call, &caller.user, settings, None).await?;
                 Ok(Started { data, created: false })
@@ -143,6 +146,17 @@ impl App {
             self.nudge(call, Command::Abort);
         }
         Ok(outcome?)
+    }
+
+    /// Waits until what has happened to a call so far is durable: an answer that repeats another must
+    /// not overtake its commit.
+    async fn until_durable(&self, call: CallId) -> Result<(), AppError> {
+        match self.change(call, Command::Tick, |_, _| ()) {
+            Ok(((), durable)) => Ok(durable.await?),
+            // A call that is no longer live is in the store.
+            Err(AppError::NoSuchCall) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     async fn started_before(&self, id: CallId, user: &Identity) -> Result<Started, AppError> {
