@@ -1,0 +1,211 @@
+import { applied, viewOf, viewOfInvitation } from '../call/model';
+import {
+  type CallAnswer,
+  type CallEvent,
+  type ErrorEvent,
+  isAsked,
+  isIn,
+  isLive,
+  type ResumeAnswer,
+  type SyncEvent,
+} from '../contract';
+import { tab } from '../lib/keep';
+import * as api from './api';
+import { comeBack, finish, holdPlace } from './calls';
+import { refreshHistory } from './history';
+import { send } from './socket';
+import { gone, meetAll, mend, met } from './stage';
+import * as store from './store';
+
+/** What the service tells us, and what follows on the page. */
+
+function me(): string {
+  return store.session.value?.userId ?? '';
+}
+
+/** The line is up: what happened in our call while it was down? Asked before the sync is read, as that moves the call on. */
+export async function onConnect(): Promise<void> {
+  const view = store.current.value;
+  if (view === null) return;
+  const answer = await send<'call:resume', ResumeAnswer>('call:resume', {
+    callId: view.call.id,
+    lastSeq: view.call.seq,
+  });
+  if (!answer.success || answer.data === undefined) return;
+  if (answer.data.mode === 'state') await onState(answer.data);
+  else for (const event of answer.data.events) onCall(event);
+  mend();
+}
+
+async function onState(answer: CallAnswer): Promise<void> {
+  const before = store.calls.value.get(answer.call.id) ?? null;
+  store.putCall(viewOf(answer, before, Date.now()));
+  if (!isLive(answer.call.state)) await finish(answer.call.id, null);
+  else if (store.currentId.value === answer.call.id) meetAll(false);
+}
+
+/** Every live call of ours, on each connect: nothing that was missed while away stays unknown. */
+export async function onSync(sync: SyncEvent): Promise<void> {
+  store.skew.value = Date.parse(sync.timestamp) - Date.now();
+  const live = new Set(sync.calls.map((one) => one.call.id));
+  for (const answer of sync.calls) {
+    const before = store.calls.value.get(answer.call.id) ?? null;
+    if (before === null || answer.call.seq >= before.call.seq)
+      store.putCall(viewOf(answer, before, Date.now()));
+  }
+  for (const [id, view] of store.calls.value)
+    if (!live.has(id) && isLive(view.call.state)) await goneMeanwhile(id);
+  void refreshHistory();
+  const mine = store.current.value;
+  if (mine !== null) {
+    await holdPlace(mine);
+    meetAll(false);
+    mend();
+    return;
+  }
+  // A reload in the middle of a call: go on where this tab was.
+  const was = tab.read('call');
+  const own = typeof was === 'string' ? store.calls.value.get(was)?.participants.get(me()) : undefined;
+  if (typeof was === 'string' && own !== undefined && isIn(own)) await comeBack(was);
+}
+
+async function goneMeanwhile(id: string): Promise<void> {
+  if (store.currentId.value === id) await finish(id, null);
+  store.dropCall(id);
+}
+
+export function onError(error: ErrorEvent): void {
+  store.toast(`The service could not do that: ${error.error}`, 'bad');
+}
+
+/** One event of a call. */
+export function onCall(event: CallEvent): void {
+  const { callId, seq } = event.data;
+  const before = store.calls.value.get(callId) ?? null;
+  if (event.event === 'call:incoming') {
+    onIncoming(event.data);
+    return;
+  }
+  if (event.event === 'call:handled_elsewhere') {
+    elsewhere(callId, 'Answered on another device');
+    return;
+  }
+  if (before === null) return;
+  const fresh = seq > before.call.seq;
+  const after = applied(before, event, Date.now());
+  if (fresh) store.putCall(after);
+  if (after.call.id === store.currentId.value) follow(event);
+  else asides(event);
+}
+
+function onIncoming(data: Extract<CallEvent, { event: 'call:incoming' }>['data']): void {
+  const { invitation } = data;
+  store.learnName(invitation.initiatorId, invitation.initiatorName);
+  const before = store.calls.value.get(data.callId) ?? null;
+  if (data.callId === store.currentId.value) return;
+  const seq = Math.max(data.seq, before?.call.seq ?? 0);
+  const view = viewOfInvitation(invitation, seq, Date.now());
+  store.putCall(before === null ? view : { ...view, story: before.story });
+  const kind = invitation.type === 'video' ? 'video call' : 'audio call';
+  store.say(`Incoming ${kind} from ${store.nameOf(invitation.initiatorId)}`, true);
+}
+
+function elsewhere(callId: string, words: string): void {
+  if (callId === store.currentId.value || store.busy.value === 'joining') return;
+  const view = store.calls.value.get(callId);
+  if (view?.invitation == null) return;
+  store.putCall({ ...view, invitation: null });
+  store.toast(words);
+  void refresh(callId);
+}
+
+/** The service's own word on a call that this tab only looks at. */
+async function refresh(callId: string): Promise<void> {
+  const answer = await api.call(callId).catch(() => null);
+  if (answer === null || !isLive(answer.call.state)) {
+    if (callId !== store.currentId.value) store.dropCall(callId);
+  } else {
+    const before = store.calls.value.get(callId) ?? null;
+    if (answer.call.seq >= (before?.call.seq ?? 0)) store.putCall(viewOf(answer, before, Date.now()));
+  }
+}
+
+/** An event of a call that this tab is not in: it rings here, or another device has it. */
+function asides(event: CallEvent): void {
+  const { callId } = event.data;
+  switch (event.event) {
+    case 'call:accepted':
+      if (event.data.userId === me()) elsewhere(callId, 'Answered on another device');
+      break;
+    case 'call:declined':
+      if (event.data.userId === me()) elsewhere(callId, 'Declined on another device');
+      break;
+    case 'call:participant_updated':
+      if (event.data.userId === me() && event.data.participant.connectionState === 'missed') missed(callId);
+      break;
+    case 'call:cancelled':
+    case 'call:ended':
+      missed(callId);
+      store.dropCall(callId);
+      break;
+    default:
+  }
+}
+
+function missed(callId: string): void {
+  const view = store.calls.value.get(callId);
+  const own = view?.participants.get(me());
+  if (view?.invitation != null && own !== undefined && (isAsked(own) || own.connectionState === 'missed')) {
+    store.toast(`Missed call from ${store.nameOf(view.call.initiatorId)}`);
+    store.putCall({ ...view, invitation: null });
+  }
+  void refreshHistory();
+}
+
+/** An event of the call that this tab is in. */
+function follow(event: CallEvent): void {
+  const name = 'userId' in event.data && event.data.userId != null ? store.nameOf(event.data.userId) : '';
+  switch (event.event) {
+    case 'call:participant_joined':
+      if (event.data.userId === me()) break;
+      met(event.data.userId);
+      store.say(`${name} joined`);
+      break;
+    case 'call:participant_left':
+      left(event.data.userId, event.data.reason ?? null);
+      break;
+    case 'call:participant_updated':
+      updated(event.data.participant);
+      break;
+    case 'call:declined':
+      store.toast(`${name} declined`);
+      break;
+    case 'call:ending_soon':
+      store.toast('This call ends in a minute: it has reached its longest time.', 'bad');
+      break;
+    case 'call:state_changed':
+      if (event.data.state === 'connected') store.say('Connected');
+      break;
+    case 'call:ended':
+      void finish(event.data.callId, event.data.userId ?? null);
+      break;
+    default:
+  }
+}
+
+function left(userId: string, reason: string | null): void {
+  const callId = store.currentId.value;
+  if (userId !== me()) {
+    gone(userId);
+    store.toast(`${store.nameOf(userId)} ${reason === 'removed' ? 'was removed' : 'left'}`);
+    return;
+  }
+  if (callId !== null && store.busy.value !== 'leaving') void finish(callId, null);
+}
+
+function updated(one: { userId: string; connectionState: string }): void {
+  if (one.userId === me()) return;
+  const name = store.nameOf(one.userId);
+  if (one.connectionState === 'missed') store.toast(`${name} did not answer`);
+  if (one.connectionState === 'reconnecting') store.say(`${name} has lost the connection`);
+}

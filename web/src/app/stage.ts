@@ -1,0 +1,222 @@
+import { batch, effect } from '@preact/signals';
+import type { Link, LinkEvents } from '../call/link';
+import { Mesh } from '../call/mesh';
+import { others } from '../call/model';
+import type { Slot } from '../call/negotiation';
+import { summed } from '../call/quality';
+import { type IceServer, type MediaToken, QUALITY_INTERVAL_MS, type RelayKind } from '../contract';
+import { Meter } from '../lib/sound';
+import * as api from './api';
+import { record } from './recorder';
+import { connected, relay, send } from './socket';
+import {
+  camera,
+  current,
+  microphone,
+  muted,
+  pairs,
+  remote,
+  samples,
+  screen,
+  session,
+  speaking,
+} from './store';
+
+/** The media of the call this tab is in: one at a time. */
+
+/** Milliseconds between samples for the page's own charts. */
+const SAMPLE_MS = 1000;
+/** How many of those are kept: ten minutes. */
+const MOST_SAMPLES = 600;
+/** Milliseconds between looks at who speaks, and how loud speech is at least. */
+const LISTEN_MS = 150;
+const SPEECH = 0.03;
+
+let link: Link | null = null;
+let stops: (() => void)[] = [];
+
+/** Opens the media of a call. `first` says that the others were there before and wait for our offers. */
+export async function openStage(
+  callId: string,
+  token: MediaToken,
+  iceServers: IceServer[],
+  first: boolean,
+): Promise<void> {
+  closeStage();
+  samples.value = [];
+  const events = stageEvents();
+  const made =
+    token.media === 'livekit' ? await room(callId, token, events) : mesh(callId, iceServers, events);
+  link = made;
+  stops = [publishing(made), ...loops(made, callId)];
+  meetAll(first);
+}
+
+export function closeStage(): void {
+  for (const stop of stops) stop();
+  stops = [];
+  link?.close();
+  link = null;
+  batch(() => {
+    remote.value = new Map();
+    pairs.value = new Map();
+    speaking.value = new Set();
+  });
+}
+
+export function staged(): boolean {
+  return link !== null;
+}
+
+/** Makes the link know everybody who is in the call now, and forget who is not. */
+export function meetAll(first: boolean): void {
+  const view = current.value;
+  const me = session.value?.userId;
+  if (link === null || view === null || me === undefined) return;
+  const there = new Set(others(view, me).map((one) => one.userId));
+  for (const userId of there) link.meet(userId, first);
+  for (const userId of pairs.value.keys()) if (!there.has(userId)) gone(userId);
+}
+
+export function met(userId: string): void {
+  link?.meet(userId, false);
+}
+
+export function gone(userId: string): void {
+  link?.part(userId);
+  batch(() => {
+    remote.value = without(remote.value, userId);
+    pairs.value = without(pairs.value, userId);
+  });
+}
+
+export function relayed(userId: string, kind: RelayKind, payload: unknown): void {
+  if (link instanceof Mesh) link.receive(userId, kind, payload);
+}
+
+/** The line to the service is back. */
+export function mend(): void {
+  link?.recover();
+}
+
+function stageEvents(): LinkEvents {
+  return {
+    onTrack: (userId, slot, track) => {
+      const tracks = new Map<Slot, MediaStreamTrack>(remote.value.get(userId) ?? []);
+      if (track === null) tracks.delete(slot);
+      else tracks.set(slot, track);
+      remote.value = new Map(remote.value).set(userId, tracks);
+    },
+    onPair: (userId, state) => {
+      pairs.value = new Map(pairs.value).set(userId, state);
+    },
+    onNote: (name, data) => {
+      const callId = current.value?.call.id;
+      record({ channel: 'media', direction: 'in', name, data: { callId, ...(data as object) } });
+    },
+  };
+}
+
+function mesh(callId: string, iceServers: IceServer[], events: LinkEvents): Link {
+  return new Mesh({
+    me: session.value?.userId ?? '',
+    iceServers,
+    events,
+    send: (userId, kind, payload) => relay(kind, callId, userId, payload),
+    renewServers: async () => (await api.token(callId)).iceServers,
+  });
+}
+
+async function room(
+  callId: string,
+  token: Extract<MediaToken, { media: 'livekit' }>,
+  events: LinkEvents,
+): Promise<Link> {
+  const { Sfu } = await import('../call/sfu');
+  const made = new Sfu(events);
+  void made.connect(token.url, token.token).then(
+    () => send('call:connected', { callId }),
+    (error: unknown) => events.onNote('media:trouble', { what: 'room', error: String(error) }),
+  );
+  return made;
+}
+
+/** Sends each of our tracks as it comes, changes or goes. */
+function publishing(to: Link): () => void {
+  const stop = (Object.entries({ microphone, camera, screen }) as [Slot, typeof microphone][]).map(
+    ([slot, held]) => effect(() => void to.publish(slot, held.value)),
+  );
+  return () => {
+    for (const one of stop) one();
+  };
+}
+
+function loops(of: Link, callId: string): (() => void)[] {
+  let lastReport = Date.now();
+  const sampling = setInterval(async () => {
+    const found = await of.sample();
+    if (link !== of) return;
+    samples.value = [...samples.value.slice(-MOST_SAMPLES + 1), { at: Date.now(), of: found }];
+    if (Date.now() - lastReport < QUALITY_INTERVAL_MS - SAMPLE_MS / 2) return;
+    lastReport = Date.now();
+    const sample = summed([...found.values()]);
+    if (sample !== null && connected()) void send('call:quality_update', { callId, ...sample });
+  }, SAMPLE_MS);
+  const ears = new Ears();
+  const listening = setInterval(() => ears.listen(of), LISTEN_MS);
+  return [() => clearInterval(sampling), () => clearInterval(listening), () => ears.close()];
+}
+
+/** Knows who speaks, ourselves included. */
+class Ears {
+  private meter: Meter | null = null;
+
+  listen(to: Link): void {
+    const me = session.value?.userId ?? '';
+    const loud = [...pairs.value.keys()].filter((userId) => to.level(userId) > SPEECH);
+    if (this.own() > SPEECH) loud.push(me);
+    const before = speaking.value;
+    if (loud.length !== before.size || loud.some((one) => !before.has(one))) speaking.value = new Set(loud);
+  }
+
+  close(): void {
+    this.meter?.close();
+    this.meter = null;
+  }
+
+  private own(): number {
+    const track = microphone.value;
+    if (this.meter?.track !== track) {
+      this.close();
+      if (track !== null) this.meter = new Meter(track);
+    }
+    return muted.value ? 0 : (this.meter?.level() ?? 0);
+  }
+}
+
+function without<V>(map: ReadonlyMap<string, V>, key: string): Map<string, V> {
+  const next = new Map(map);
+  next.delete(key);
+  return next;
+}
+
+/** What a person at the browser's console, or a test, may look into. */
+export interface Hook {
+  callId: string | null;
+  peers: () => { userId: string; pc: RTCPeerConnection }[];
+  room: () => unknown;
+}
+
+export function installHook(): void {
+  const hook: Hook = {
+    get callId() {
+      return current.value?.call.id ?? null;
+    },
+    peers: () =>
+      link instanceof Mesh
+        ? [...link.peers.values()].flatMap(({ userId, pc }) => (pc === null ? [] : [{ userId, pc }]))
+        : [],
+    room: () => (link !== null && 'room' in link ? link.room : null),
+  };
+  Object.assign(window, { __call: hook });
+}
