@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config';
 
 // `npm run dev` serves the page on its own and passes the service's paths on to a
 // running call service; the built page is served by the service itself.
-const service = process.env['CALL_SERVICE_URL'] ?? 'http://127.0.0.1:3003';
+const service = process.env.CALL_SERVICE_URL ?? 'http://127.0.0.1:3003';
 const passed = ['/api', '/dev', '/health', '/ready', '/monitoring'];
 
 export default defineConfig({

@@ -64,7 +64,7 @@ export function measure(
   const lost = Math.max(0, counters.lost - since.lost);
   const got = Math.max(0, counters.received - since.received);
   const video = inbound
-    .filter((stat) => stat['kind'] === 'video')
+    .filter((stat) => stat.kind === 'video')
     .sort((a, b) => num(b, 'frameWidth') - num(a, 'frameWidth'))[0];
   const sample: Measured = {
     jitter: round(Math.max(0, ...inbound.map((stat) => num(stat, 'jitter'))) * 1000, 1),
@@ -78,7 +78,7 @@ export function measure(
 }
 
 function videoFields(video: StatLike, all: StatLike[]): Partial<QualitySample> {
-  const codec = all.find((stat) => stat.id === video['codecId'])?.['mimeType'];
+  const codec = all.find((stat) => stat.id === video.codecId)?.mimeType;
   const width = num(video, 'frameWidth');
   return {
     ...(width > 0
@@ -90,7 +90,7 @@ function videoFields(video: StatLike, all: StatLike[]): Partial<QualitySample> {
 
 function roundTrip(all: StatLike[]): number {
   const pair = all.find(
-    (stat) => stat.type === 'candidate-pair' && stat['nominated'] === true && stat['state'] === 'succeeded',
+    (stat) => stat.type === 'candidate-pair' && stat.nominated === true && stat.state === 'succeeded',
   );
   return pair === undefined ? 0 : num(pair, 'currentRoundTripTime');
 }

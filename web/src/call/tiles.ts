@@ -17,14 +17,14 @@ export function gridBoxes(count: number, width: number, height: number, gap: num
   let best = { area: -1, columns: 1, tile: { width: 0, height: 0 } };
   for (let columns = 1; columns <= count; columns += 1) {
     const rows = Math.ceil(count / columns);
-    const tile = fit((width - gap * (columns - 1)) / columns, (height - gap * (rows - 1)) / rows);
+    const tile = fitted((width - gap * (columns - 1)) / columns, (height - gap * (rows - 1)) / rows);
     const area = tile.width * tile.height;
     if (area > best.area + 0.5) best = { area, columns, tile };
   }
   return place(count, best.columns, best.tile, width, height, gap);
 }
 
-function fit(width: number, height: number): { width: number; height: number } {
+function fitted(width: number, height: number): { width: number; height: number } {
   if (width <= 0 || height <= 0) return { width: 0, height: 0 };
   const ratio = width / height;
   if (ratio > WIDEST) return { width: height * WIDEST, height };

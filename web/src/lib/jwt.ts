@@ -15,10 +15,10 @@ export function claimsOf(token: string): Claims | null {
     const body: unknown = JSON.parse(new TextDecoder().decode(bytes));
     if (typeof body !== 'object' || body === null) return null;
     const claims = body as Record<string, unknown>;
-    const userId = claims['userId'] ?? claims['sub'];
+    const userId = claims.userId ?? claims.sub;
     if (typeof userId !== 'string' || userId === '') return null;
-    const username = typeof claims['username'] === 'string' ? claims['username'] : userId;
-    const exp = claims['exp'];
+    const username = typeof claims.username === 'string' ? claims.username : userId;
+    const exp = claims.exp;
     return { userId, username, expiresAt: typeof exp === 'number' ? exp * 1000 : Number.POSITIVE_INFINITY };
   } catch {
     return null;

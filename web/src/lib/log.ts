@@ -62,10 +62,10 @@ export function callOf(data: unknown, path = ''): string | null {
   if (inPath !== undefined) return inPath;
   if (typeof data !== 'object' || data === null) return null;
   const record = data as Record<string, unknown>;
-  if (typeof record['callId'] === 'string') return record['callId'];
-  const inner = record['data'] ?? record['call'];
+  if (typeof record.callId === 'string') return record.callId;
+  const inner = record.data ?? record.call;
   if (typeof inner !== 'object' || inner === null) return null;
-  const id = (inner as Record<string, unknown>)['id'];
+  const id = (inner as Record<string, unknown>).id;
   return typeof id === 'string' ? id : callOf(inner);
 }
 

@@ -217,7 +217,7 @@ function Participants({ call }: { call: HistoryCall }) {
         <li key={one.userId} class="person">
           <Avatar id={one.userId} />
           <span class="person-name">
-            {nameOf(one.userId)}
+            <span>{nameOf(one.userId)}</span>
             <small>
               {one.joinedAt === null || isIn(one)
                 ? standing(one)

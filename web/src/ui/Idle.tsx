@@ -37,15 +37,12 @@ export function Idle() {
                   nameOf,
                 )} ${others.length === 1 ? 'is' : 'are'} online. Pick one or several, then call.`}
           </p>
-          <button
-            type="button"
-            class="button accent only-phone"
-            data-testid="choose-people"
-            onClick={openRail}
-          >
-            <Icon name="people" size={18} />{' '}
-            {picked.value.size > 0 ? `${picked.value.size} picked` : 'Choose people'}
-          </button>
+          <span class="only-phone">
+            <button type="button" class="button accent" data-testid="choose-people" onClick={openRail}>
+              <Icon name="people" size={18} />{' '}
+              {picked.value.size > 0 ? `${picked.value.size} picked` : 'Choose people'}
+            </button>
+          </span>
           {on ? (
             <>
               <DeviceChoice />

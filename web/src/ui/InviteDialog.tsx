@@ -43,7 +43,7 @@ export function InviteDialog() {
           <li class="person" key={id}>
             <Avatar id={id} online={online.value.some((user) => user.userId === id)} />
             <span class="person-name">
-              {nameOf(id)}
+              <span>{nameOf(id)}</span>
               <small>{outsideWords(view.participants.get(id))}</small>
             </span>
             <button
@@ -71,8 +71,10 @@ function Inside({ one, mine, own }: { one: Participant; mine: boolean; own: bool
     <li class="person" data-testid={`inside-${one.userId}`}>
       <Avatar id={one.userId} />
       <span class="person-name">
-        {nameOf(one.userId)}
-        {own && ' (you)'}
+        <span>
+          {nameOf(one.userId)}
+          {own && ' (you)'}
+        </span>
         <small>
           {standing(one)}
           {one.role === 'initiator' ? ', started the call' : ''}

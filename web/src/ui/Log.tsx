@@ -158,12 +158,11 @@ function Rows({ found, open }: { found: readonly Entry[]; open: { value: number 
   }, [found]);
   if (found.length === 0) return <p class="empty">Nothing has passed that matches.</p>;
   return (
-    // biome-ignore lint/a11y/noNoninteractiveTabindex: a region that scrolls must be reachable by keyboard
-    <div
+    <section
       class="log-rows"
       ref={ref}
+      // biome-ignore lint/a11y/noNoninteractiveTabindex: a region that scrolls must be reachable by keyboard
       tabIndex={0}
-      role="region"
       aria-label="Log entries"
       data-testid="log-rows"
       onScroll={(event) => {
@@ -186,7 +185,7 @@ function Rows({ found, open }: { found: readonly Entry[]; open: { value: number 
           }}
         />
       ))}
-    </div>
+    </section>
   );
 }
 

@@ -125,7 +125,7 @@ function PersonRow({ person: { id, online: here } }: { person: Person }) {
         />
         <Avatar id={id} online={here} />
         <span class="person-name">
-          {name}
+          <span>{name}</span>
           <small>{taken ? 'in this call' : here ? 'online' : 'away'}</small>
         </span>
       </label>

@@ -33,7 +33,7 @@ import { Tiles } from './Tiles';
 /** The middle of the page: the call, or what one may do instead. */
 export function Stage() {
   return (
-    <main class="stage" data-testid="stage" data-phase={phaseOf()}>
+    <main class="stage" data-testid="stage" data-phase={phaseOf()} data-line={line.value.state}>
       <Head />
       <Notices />
       <Body />

@@ -102,17 +102,16 @@ function Tile({ shown: { userId, screen: isScreen }, box }: { shown: Shown; box:
   const own = userId === session.value?.userId;
   const one = current.value?.participants.get(userId);
   const track = trackOf(userId, own, isScreen, one);
-  const name = own ? `${nameOf(userId)} (you)` : nameOf(userId);
+  const kind = isScreen ? 'screen' : 'tile';
+  const label = labelOf(userId, own, isScreen);
   const style = {
     transform: `translate(${box.x}px, ${box.y}px)`,
     width: `${box.width}px`,
     height: `${box.height}px`,
   };
-  const kind = isScreen ? 'screen' : 'tile';
-  const talks = !isScreen && speaking.value.has(userId);
   return (
     <li
-      class={`tile ${isScreen ? 'is-screen' : ''} ${talks ? 'speaks' : ''}`}
+      class={`tile ${isScreen ? 'is-screen' : ''} ${!isScreen && speaking.value.has(userId) ? 'speaks' : ''}`}
       style={style}
       data-testid={`${kind}-${userId}`}
       data-audio={audioOn(own, one)}
@@ -122,28 +121,59 @@ function Tile({ shown: { userId, screen: isScreen }, box }: { shown: Shown; box:
     >
       {track === null ? (
         <Avatar id={userId} size={Math.max(40, Math.min(box.width, box.height) * 0.36)} />
-      ) : null}
-      {track !== null && (
+      ) : (
         <Video
           track={track}
           mirrored={own && !isScreen}
           whole={isScreen}
-          label={isScreen ? `${name}: shared screen` : name}
+          label={label}
           testid={`${kind}-video-${userId}`}
         />
       )}
-      {!isScreen && <TileState one={one} own={own} />}
+      {isScreen ? (
+        <ScreenFoot label={label} />
+      ) : (
+        <FaceFoot userId={userId} own={own} one={one} label={label} />
+      )}
+    </li>
+  );
+}
+
+function labelOf(userId: string, own: boolean, isScreen: boolean): string {
+  if (isScreen) return own ? 'Your screen' : `${nameOf(userId)}'s screen`;
+  return own ? `${nameOf(userId)} (you)` : nameOf(userId);
+}
+
+function ScreenFoot({ label }: { label: string }) {
+  return (
+    <div class="tile-foot">
+      <Icon name="screen" size={16} />
+      <span class="tile-name">{label}</span>
+    </div>
+  );
+}
+
+interface FaceProps {
+  userId: string;
+  own: boolean;
+  one: Participant | undefined;
+  label: string;
+}
+
+function FaceFoot({ userId, own, one, label }: FaceProps) {
+  return (
+    <>
+      <TileState one={one} own={own} />
       <div class="tile-foot">
-        {!isScreen && !audioOn(own, one) && (
+        {!audioOn(own, one) && (
           <span class="tile-muted" role="img" aria-label="Microphone off" data-testid={`muted-${userId}`}>
             <Icon name="microphoneOff" size={16} />
           </span>
         )}
-        {isScreen && <Icon name="screen" size={16} />}
-        <span class="tile-name">{isScreen ? `${own ? 'Your' : `${nameOf(userId)}'s`} screen` : name}</span>
-        {!isScreen && <TileBars userId={userId} own={own} said={one?.connectionQuality ?? null} />}
+        <span class="tile-name">{label}</span>
+        <TileBars userId={userId} own={own} said={one?.connectionQuality ?? null} />
       </div>
-    </li>
+    </>
   );
 }
 

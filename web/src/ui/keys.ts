@@ -7,7 +7,7 @@ import { phaseOf } from './Stage';
 export function watchKeys(): () => void {
   const onKey = (event: KeyboardEvent) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || isTyping(event.target)) return;
-    if (event.key === 'Escape') escape();
+    if (event.key === 'Escape') onEscape();
     else if (current.value !== null && ringing.value.length === 0) letter(event.key.toLowerCase());
   };
   addEventListener('keydown', onKey);
@@ -22,7 +22,7 @@ function letter(key: string): void {
 }
 
 /** Closes what is open (an open dialog does so itself); takes back a call that rings; else goes to the red button, so that Esc and Enter hang up. */
-function escape(): void {
+function onEscape(): void {
   if (document.querySelector('dialog[open]') !== null) return;
   if (inspecting.value) inspecting.value = false;
   else if (phaseOf() === 'ringing') void hangUp();
