@@ -222,15 +222,22 @@ export interface CallEvents {
   'call:participant_joined': Stamp & { userId: string; participant?: Participant };
   'call:participant_left': Stamp & { userId: string; reason?: string };
   'call:participant_updated': Stamp & { userId: string; participant: Participant };
-  'call:state_changed': Stamp & { state: CallState };
+  'call:state_changed': Stamp & {
+    state: CallState;
+    startedAt?: string | null;
+    participants?: Participant[];
+  };
   'call:quality_changed': Stamp & { userId: string; quality: Quality; previous: Quality | null };
 }
 
 export type CallEventName = keyof CallEvents;
 export type CallEvent = { [K in CallEventName]: { event: K; data: CallEvents[K] } }[CallEventName];
 
+/** A live call of ours, with the invitation where we are being rung right now. */
+export type SyncCall = CallAnswer & { invitation?: Invitation };
+
 export interface SyncEvent {
-  calls: CallAnswer[];
+  calls: SyncCall[];
   timestamp: string;
 }
 

@@ -55,7 +55,11 @@ export function idOf(name) {
 }
 
 /** A new person with a browser context of their own, on the page and signed in; `exact` for that very name. */
-export async function person(browser, name, { viewport = { width: 1280, height: 800 }, exact = false, ...options } = {}) {
+export async function person(
+  browser,
+  name,
+  { viewport = { width: 1280, height: 800 }, exact = false, ...options } = {},
+) {
   const context = await browser.newContext({ viewport, ...options });
   const page = await context.newPage();
   page.setDefaultTimeout(PATIENCE);

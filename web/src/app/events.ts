@@ -3,13 +3,14 @@ import {
   type CallAnswer,
   type CallEvent,
   type ErrorEvent,
+  type Invitation,
   isAsked,
   isIn,
   isLive,
   type ResumeAnswer,
   type SyncEvent,
 } from '../contract';
-import { tab } from '../lib/keep';
+import { browser, tab } from '../lib/keep';
 import * as api from './api';
 import { comeBack, finish, holdPlace } from './calls';
 import { refreshHistory } from './history';
@@ -52,6 +53,7 @@ export async function onSync(sync: SyncEvent): Promise<void> {
     const before = store.calls.value.get(answer.call.id) ?? null;
     if (before === null || answer.call.seq >= before.call.seq)
       store.putCall(viewOf(answer, before, Date.now()));
+    if (answer.invitation !== undefined) rungMeanwhile(answer.invitation);
   }
   for (const [id, view] of store.calls.value)
     if (!live.has(id) && isLive(view.call.state)) await goneMeanwhile(id);
@@ -67,6 +69,18 @@ export async function onSync(sync: SyncEvent): Promise<void> {
   const was = tab.read('call');
   const own = typeof was === 'string' ? store.calls.value.get(was)?.participants.get(me()) : undefined;
   if (typeof was === 'string' && own !== undefined && isIn(own)) await comeBack(was);
+}
+
+/** Rung before this device was there. */
+function rungMeanwhile(invitation: Invitation): void {
+  store.learnName(invitation.initiatorId, invitation.initiatorName);
+  void send('call:ringing', { callId: invitation.callId });
+  callsYou(invitation);
+}
+
+function callsYou(invitation: Invitation): void {
+  const kind = invitation.type === 'video' ? 'video call' : 'audio call';
+  store.say(`Incoming ${kind} from ${store.nameOf(invitation.initiatorId)}`, true);
 }
 
 async function goneMeanwhile(id: string): Promise<void> {
@@ -101,13 +115,20 @@ export function onCall(event: CallEvent): void {
 function onIncoming(data: Extract<CallEvent, { event: 'call:incoming' }>['data']): void {
   const { invitation } = data;
   store.learnName(invitation.initiatorId, invitation.initiatorName);
+  learnRinging((Date.parse(invitation.expiresAt) - Date.parse(data.timestamp)) / 1000);
   const before = store.calls.value.get(data.callId) ?? null;
   if (data.callId === store.currentId.value) return;
   const seq = Math.max(data.seq, before?.call.seq ?? 0);
   const view = viewOfInvitation(invitation, seq, Date.now());
   store.putCall(before === null ? view : { ...view, story: before.story });
-  const kind = invitation.type === 'video' ? 'video call' : 'audio call';
-  store.say(`Incoming ${kind} from ${store.nameOf(invitation.initiatorId)}`, true);
+  callsYou(invitation);
+}
+
+/** A caller is not told until when it rings: what we were told when we were called holds for all. */
+function learnRinging(seconds: number): void {
+  if (!Number.isFinite(seconds) || seconds <= 0) return;
+  store.ringSeconds.value = Math.round(seconds);
+  browser.write('ringing', store.ringSeconds.value);
 }
 
 function elsewhere(callId: string, words: string): void {

@@ -32,6 +32,7 @@ export async function begin(): Promise<void> {
   media.watchDevices();
   socket.watchNetwork();
   recallNames();
+  recallRinging();
   setInterval(() => {
     store.now.value = Date.now();
   }, 250);
@@ -223,6 +224,12 @@ function seen(users: Awaited<ReturnType<typeof api.usersOnline>>): void {
 
 /** How many names are kept between visits. */
 const MOST_NAMES = 200;
+
+/** How long it rings here, as an earlier visit has seen. */
+function recallRinging(): void {
+  const kept = browser.read('ringing');
+  if (typeof kept === 'number' && kept > 0) store.ringSeconds.value = kept;
+}
 
 function recallNames(): void {
   const kept = browser.read('names');

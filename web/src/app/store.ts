@@ -5,7 +5,14 @@ import type { CallView } from '../call/model';
 import type { Slot } from '../call/negotiation';
 import type { Measured } from '../call/quality';
 import type { Words } from '../call/words';
-import { type CallType, type HistoryCall, isAsked, isLive, type OnlineUser } from '../contract';
+import {
+  type CallType,
+  DEFAULT_RINGING_SECONDS,
+  type HistoryCall,
+  isAsked,
+  isLive,
+  type OnlineUser,
+} from '../contract';
 import type { Entry } from '../lib/log';
 
 /** All that the page shows hangs on the signals of this file; only `app/` writes them. */
@@ -142,6 +149,8 @@ export const politely = signal('');
 export const urgently = signal('');
 /** Ticks four times a second while anything on the page counts down or up. */
 export const now = signal(Date.now());
+/** How long this service lets it ring, seconds, as far as its invitations have shown. */
+export const ringSeconds = signal(DEFAULT_RINGING_SECONDS);
 /** The service's clock minus ours, milliseconds. */
 export const skew = signal(0);
 

@@ -1,12 +1,12 @@
 import {
   type Call,
-  type CallAnswer,
   type CallEvent,
-  type ConnectionState,
+  type CallEvents,
   type Invitation,
   isIn,
   isLive,
   type Participant,
+  type SyncCall,
 } from '../contract';
 
 /** What this page knows of one call: the service's last word, patched by each event since. */
@@ -28,14 +28,14 @@ export interface Moment {
 }
 
 /** A view from a REST answer or a sync, keeping what `before` knew and those do not say. */
-export function viewOf(answer: CallAnswer, before: CallView | null, at: number): CallView {
+export function viewOf(answer: SyncCall, before: CallView | null, at: number): CallView {
   const participants = new Map(answer.participants.map((one) => [one.userId, one]));
   return told(
     before,
     {
       call: answer.call,
       participants,
-      invitation: before?.invitation ?? null,
+      invitation: answer.invitation ?? before?.invitation ?? null,
       story: before?.story ?? [],
       endedBy: before?.endedBy ?? null,
     },
@@ -127,7 +127,7 @@ function patched(view: CallView, { event, data }: CallEvent): CallView {
     case 'call:quality_changed':
       return person(view, data.userId, () => ({ connectionQuality: data.quality }));
     case 'call:state_changed':
-      return stateChanged(view, data.state, data.timestamp);
+      return stateChanged(view, data);
     case 'call:cancelled':
       return over(view, 'cancelled', data.reason ?? 'cancelled', data);
     case 'call:ended':
@@ -147,19 +147,12 @@ function rungAgain(view: CallView, invitation: Invitation): CallView {
   return { ...view, invitation, participants, call: { ...view.call, isGroup: invitation.isGroup } };
 }
 
-function stateChanged(view: CallView, state: Call['state'], at: string): CallView {
-  const startedAt = view.call.startedAt ?? (state === 'connected' ? at : null);
-  const next = { ...view, call: { ...view.call, state, startedAt } };
-  if (state !== 'connected') return next;
-  const participants = new Map(
-    [...view.participants].map(([id, one]) => [
-      id,
-      one.connectionState === 'connecting'
-        ? { ...one, connectionState: 'connected' as ConnectionState }
-        : one,
-    ]),
-  );
-  return { ...next, participants };
+function stateChanged(view: CallView, data: CallEvents['call:state_changed']): CallView {
+  const { state } = data;
+  const startedAt = data.startedAt ?? view.call.startedAt ?? (state === 'connected' ? data.timestamp : null);
+  const participants = new Map(view.participants);
+  for (const one of data.participants ?? []) participants.set(one.userId, one);
+  return { ...view, participants, call: { ...view.call, state, startedAt } };
 }
 
 /** The state a reason of an end belongs to, where the event does not name the state. */

@@ -1,6 +1,6 @@
-import { camera, current, nameOf, now, serviceNow, session } from '../app/store';
+import { camera, current, nameOf, ringSeconds, serviceNow, session } from '../app/store';
 import { standing } from '../call/words';
-import { DEFAULT_RINGING_SECONDS, isAsked, type Participant } from '../contract';
+import { isAsked, type Participant } from '../contract';
 import { Avatar, Countdown } from './bits';
 import { Video } from './Video';
 
@@ -11,8 +11,8 @@ export function Outgoing() {
   if (view === null) return null;
   const asked = [...view.participants.values()].filter((one) => one.userId !== me);
   const began = Date.parse(view.call.createdAt);
-  const until = began + DEFAULT_RINGING_SECONDS * 1000;
-  const left = Math.max(0, (until - Math.max(serviceNow(), now.value)) / 1000);
+  const until = began + ringSeconds.value * 1000;
+  const left = Math.max(0, (until - serviceNow()) / 1000);
   return (
     <section class="outgoing" data-testid="outgoing" aria-labelledby="outgoing-head">
       {camera.value !== null && (
@@ -42,13 +42,13 @@ function Asked({ one, left, big }: { one: Participant; left: number; big: boolea
       data-state={one.connectionState}
     >
       <span class="asked-face" style={{ width: `${size}px`, height: `${size}px` }}>
-        {rings && <Countdown left={left} whole={DEFAULT_RINGING_SECONDS} size={size} />}
+        {rings && <Countdown left={left} whole={ringSeconds.value} size={size} />}
         <Avatar id={one.userId} size={size - 24} />
       </span>
       <strong>{nameOf(one.userId)}</strong>
       <span class="asked-state">
         {standing(one)}
-        {one.connectionState === 'invited' ? ' …' : ''}
+        {rings && left > 0 && <time aria-hidden="true">, {Math.ceil(left)} s left</time>}
       </span>
     </li>
   );

@@ -1,0 +1,131 @@
+import { describe, expect, it } from 'vitest';
+import { troubleWords } from '../src/call/devices';
+import { type Ended, endWords, listed, refusalWords, talkedFor } from '../src/call/words';
+import type { CallState, ConnectionState, EndReason } from '../src/contract';
+
+const NAMES: Record<string, string> = { ada: 'Ada', grace: 'Grace', linus: 'Linus' };
+const nameOf = (id: string) => NAMES[id] ?? id;
+
+function ended(
+  state: CallState,
+  endReason: EndReason,
+  grace: ConnectionState,
+  endedBy: string | null = null,
+): Ended {
+  const joinedAt = ['left', 'connected'].includes(grace) ? '2026-11-23T10:00:00.000Z' : null;
+  return {
+    call: { state, endReason, initiatorId: 'ada', isGroup: false, duration: 125, startedAt: joinedAt },
+    participants: [
+      { userId: 'ada', connectionState: 'left', joinedAt: '2026-11-23T10:00:00.000Z' },
+      { userId: 'grace', connectionState: grace, joinedAt },
+    ],
+    endedBy,
+  };
+}
+
+describe('the end of a call in words', () => {
+  it.each([
+    [ended('ended', 'normal', 'left', 'grace'), 'Call ended', 'Grace hung up.', 'Call ended', 'You hung up.'],
+    [ended('ended', 'normal', 'left'), 'Call ended', '', 'Call ended', ''],
+    [ended('declined', 'declined', 'declined'), 'Declined', 'Grace declined.', 'Declined', 'You declined.'],
+    [
+      ended('missed', 'no_answer', 'missed'),
+      'No answer',
+      'Grace did not answer.',
+      'Missed call',
+      'Ada called.',
+    ],
+    [
+      ended('busy', 'busy', 'busy'),
+      'Busy',
+      'Grace is in another call.',
+      'Busy',
+      'Ada called while you were in another call.',
+    ],
+    [
+      ended('cancelled', 'cancelled', 'missed'),
+      'Cancelled',
+      'You hung up before an answer.',
+      'Missed call',
+      'Ada hung up before you answered.',
+    ],
+    [
+      ended('cancelled', 'network_error', 'missed'),
+      'Cancelled',
+      'Your connection was lost while it rang.',
+      'Missed call',
+      'Ada lost the connection while it rang.',
+    ],
+    [
+      ended('ended', 'network_error', 'left', 'ada'),
+      'Connection lost',
+      'Your connection was lost and did not come back in time.',
+      'Connection lost',
+      "Ada's connection was lost and did not come back in time.",
+    ],
+  ])('%o', (what, hisTitle, hisDetail, herTitle, herDetail) => {
+    expect(endWords(what, 'ada', nameOf)).toMatchObject({
+      title: hisTitle,
+      detail: hisDetail,
+      missed: false,
+    });
+    expect(endWords(what, 'grace', nameOf)).toMatchObject({ title: herTitle, detail: herDetail });
+  });
+
+  it.each([
+    ['missed', true],
+    ['busy', true],
+    ['declined', false],
+    ['removed', false],
+    ['left', false],
+  ] as const)('is missed for one who was %s: %s', (state, missed) => {
+    expect(endWords(ended('missed', 'no_answer', state), 'grace', nameOf).missed).toBe(missed);
+  });
+
+  it('never is an empty title', () => {
+    const states: CallState[] = ['ended', 'failed', 'busy', 'declined', 'missed', 'cancelled'];
+    const reasons: EndReason[] = [
+      'normal',
+      'timeout',
+      'declined',
+      'busy',
+      'failed',
+      'cancelled',
+      'network_error',
+      'no_answer',
+    ];
+    for (const state of states)
+      for (const reason of reasons)
+        for (const me of ['ada', 'grace', 'nobody'])
+          expect(endWords(ended(state, reason, 'left'), me, nameOf).title).not.toBe('');
+  });
+
+  it('says for how long only where anyone talked', () => {
+    expect(talkedFor({ duration: 125, startedAt: 'x' })).toBe('2 min 5 s');
+    expect(talkedFor({ duration: 0, startedAt: null })).toBe('');
+  });
+});
+
+it.each([
+  [[], 'Nobody'],
+  [['ada'], 'Ada'],
+  [['ada', 'grace'], 'Ada and Grace'],
+  [['ada', 'grace', 'linus'], 'Ada, Grace and Linus'],
+  [['ada', 'grace', 'linus', 'x', 'y'], 'Ada, Grace and 3 more'],
+])('%j are listed as %s', (ids, words) => {
+  expect(listed(ids, nameOf)).toBe(words);
+});
+
+it('a refusal is never its code alone', () => {
+  expect(refusalWords('call_full', 'x')).toBe('The call is full.');
+  expect(refusalWords('invalid_request', 'type: audio or video')).toBe(
+    'The service refused: type: audio or video',
+  );
+});
+
+it('a refused camera says how to allow it, and that the call goes on', () => {
+  const { title, detail } = troubleWords({ what: 'camera', why: 'refused' });
+  expect(title).toBe('The camera is blocked');
+  expect(detail).toMatch(/goes on with your voice/);
+  expect(detail).toMatch(/"Allow"/);
+});
