@@ -18,6 +18,12 @@ pub const CALLS_LIVE: &str = "calls_live";
 pub const SOCKETS_CONNECTED: &str = "sockets_connected";
 /// Panics since the start, each of which cost one task and not the process.
 pub const PANICS_TOTAL: &str = "panics_total";
+/// Calls started.
+pub const CALLS_STARTED_TOTAL: &str = "calls_started_total";
+/// Calls that are over, by their final `state`.
+pub const CALLS_ENDED_TOTAL: &str = "calls_ended_total";
+/// HTTP requests but those of Socket.IO, by `route` and class of `status`.
+pub const HTTP_REQUESTS_TOTAL: &str = "http_requests_total";
 
 /// Reads the figures of this process.
 #[derive(Clone)]
@@ -69,6 +75,9 @@ fn record() -> Figures {
     describe_gauge!(CALLS_LIVE, Unit::Count, "Calls on this node that have not ended.");
     describe_gauge!(SOCKETS_CONNECTED, Unit::Count, "Socket.IO clients connected to this node.");
     describe_counter!(PANICS_TOTAL, Unit::Count, "Panics, each of which cost one task.");
+    describe_counter!(CALLS_STARTED_TOTAL, Unit::Count, "Calls started.");
+    describe_counter!(CALLS_ENDED_TOTAL, Unit::Count, "Calls that are over, by final state.");
+    describe_counter!(HTTP_REQUESTS_TOTAL, Unit::Count, "HTTP requests, by route and status.");
     counter!(PANICS_TOTAL).absolute(0);
     metrics::gauge!(JOURNAL_UNFLUSHED_ROWS).set(0.0);
     metrics::gauge!(CALLS_LIVE).set(0.0);

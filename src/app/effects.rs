@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::counter;
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
@@ -17,6 +18,7 @@ use crate::socketio::outlet::{Outlet, SocketId};
 use crate::socketio::packet::Packet;
 use crate::store::journal::{Durable, Permit};
 use crate::store::{Change, Record, StoryEvent};
+use crate::telemetry::CALLS_ENDED_TOTAL;
 use crate::wire::event::encode;
 
 /// What happens once a change is durable.
@@ -156,6 +158,10 @@ pub(super) fn submit(
             // Calls over LiveKit have a media server to ask; peer to peer there is none.
             Effect::Unavailable(..) | Effect::CheckMedia => {}
         }
+    }
+    if call.state.is_terminal() && !applied.is_noop() {
+        counter!(CALLS_ENDED_TOTAL, "state" => call.state.as_str()).increment(1);
+        tracing::debug!(call = %call.id, state = call.state.as_str(), "call over");
     }
     after.retire = call.state.is_terminal().then_some(call.id);
     // A call is plain data that always serialises.

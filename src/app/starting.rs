@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use dashmap::DashMap;
+use metrics::counter;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -25,6 +26,7 @@ use crate::media::Ticket;
 use crate::media::ice::IceServer;
 use crate::store::error::{Kind, StoreError};
 use crate::store::journal::Durable;
+use crate::telemetry::CALLS_STARTED_TOTAL;
 use crate::wire::reply::{CallView, UnavailableView};
 use crate::wire::request::StartRequest;
 
@@ -240,6 +242,7 @@ impl App {
             },
             now,
         );
+        counter!(CALLS_STARTED_TOTAL).increment(1);
         unavailable.extend(unavailable_of(&applied));
         let idempotency_key = key.map(|key| (caller.user.clone(), Box::from(key)));
         if let Some(key) = key {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request, StatusCode, request};
 use hyper::body::Incoming;
+use metrics::counter;
 use serde_json::value::RawValue;
 
 use super::Reply;
@@ -24,6 +25,7 @@ use crate::call::id::DeviceId;
 use crate::config::Origins;
 use crate::config::rates::Rule;
 use crate::limits::Key;
+use crate::telemetry::HTTP_REQUESTS_TOTAL;
 use crate::wire::fields::{Fields, Malformed};
 use crate::wire::request::{StartRequest, end_reason, media_settings, participant_settings};
 
@@ -83,7 +85,9 @@ impl Api {
     pub async fn handle(&self, request: Request<Incoming>, client: IpAddr, secure: bool) -> Reply {
         let (head, body) = request.into_parts();
         let inbound = Inbound::of(&head, secure);
-        let reply = match route(&head.method, head.uri.path()) {
+        let found = route(&head.method, head.uri.path());
+        let template = found.map_or("none", Route::template);
+        let reply = match found {
             Ok(route) => {
                 let answer = self.answer(route, Asked { head, body, client }, &inbound).await;
                 answer.unwrap_or_else(|failure| failure.reply())
@@ -92,6 +96,8 @@ impl Api {
             Err(Miss::NotAllowed { allow }) => Failure::method_not_allowed(allow).reply(),
             Err(Miss::Options { allow }) => inbound.options(allow),
         };
+        let status = status_class(reply.status());
+        counter!(HTTP_REQUESTS_TOTAL, "route" => template, "status" => status).increment(1);
         inbound.finish(reply, &self.origins).await
     }
 
@@ -216,6 +222,17 @@ impl Api {
             Failure::new("not_found", "tokens are checked with a public key here, not issued")
         })?;
         Ok(data(StatusCode::OK, &serde_json::json!({ "token": token })))
+    }
+}
+
+/// A label of few values.
+fn status_class(status: StatusCode) -> &'static str {
+    match status.as_u16() / 100 {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        _ => "5xx",
     }
 }
 
