@@ -84,7 +84,7 @@ fn killed_at(folder: &Path, first: u64, moment: &Moment) -> HashMap<u64, u64> {
         .spawn()
         .unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let (first_ack, acknowledges) = sync_channel(1);
+    let (first_ack, at_work) = sync_channel(1);
     let reader = thread::spawn(move || {
         let mut acknowledged = HashMap::new();
         // A killed process may leave half a line: that one was not acknowledged in whole.
@@ -102,7 +102,7 @@ fn killed_at(folder: &Path, first: u64, moment: &Moment) -> HashMap<u64, u64> {
     match *moment {
         Moment::Start(alive) => thread::park_timeout(alive),
         Moment::Work(alive) => {
-            acknowledges.recv_timeout(Duration::from_secs(20)).unwrap();
+            at_work.recv_timeout(Duration::from_secs(20)).unwrap();
             thread::park_timeout(alive);
         }
     }
