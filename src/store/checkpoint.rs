@@ -103,3 +103,36 @@ fn copy(connection: &Connection) {
         metrics::counter!("journal_checkpoint_failures_total").increment(1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::store::fixture;
+    use crate::store::journal::{JournalOptions, Sync};
+
+    /// What one change of the test adds to the log.
+    const SNAPSHOT_BYTES: usize = 64 * 1024;
+    /// The log may go beyond `LONG_PAGES` by what is committed while a copy is under way.
+    const LOG_BYTES_MAX: u64 = 40 * 1024 * 1024;
+
+    #[tokio::test]
+    async fn the_log_stays_short_under_a_load_that_never_pauses() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = JournalOptions { sync: Sync::Off, ..JournalOptions::default() };
+        let (store, journal) = fixture::journal(folder.path(), options);
+        let log = folder.path().join("calls.sqlite-wal");
+        let mut longest = 0;
+        for number in 0..1_500 {
+            let mut change = fixture::change(number % 50, number + 1);
+            change.live = Some("x".repeat(SNAPSHOT_BYTES));
+            fixture::send(&journal, change).await.unwrap();
+            longest = longest.max(fs::metadata(&log).unwrap().len());
+        }
+        assert!(longest < LOG_BYTES_MAX, "{longest}");
+        // Some 94 MiB went through it: it has started over, more than once.
+        assert!(longest > 0);
+        drop((store, journal));
+    }
+}
