@@ -1,0 +1,76 @@
+# What a developer, a newcomer and CI run. Needs Rust, Node (20.19 or later) with npm, and a C compiler; the rest is set up here.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help run build web setup test lint bench loadtest chromium
+
+PORT ?= 3003
+DATA_DIR ?= ./data
+CARGO_TARGET_DIR ?= target
+# Without npm the program is built without its page, and says at / how to get it.
+WEB := $(if $(shell command -v npm),$(wildcard web/package-lock.json))
+WEB_SOURCES := $(if $(WEB),$(shell find web/src web/public web/index.html web/vite.config.ts web/tsconfig.json -type f 2>/dev/null))
+TEST_PACKAGES := $(wildcard tests/package-lock.json tests/*/package-lock.json)
+# Where `npm ci` leaves word of what it installed.
+installed = $(patsubst %package-lock.json,%node_modules/.package-lock.json,$(1))
+
+help: ## what there is to run
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: web ## builds the page and the service, and runs it: http://localhost:3003
+	cargo build --release --locked
+	@echo
+	@echo "The call service: http://localhost:$(PORT)   (stop with Ctrl-C; its data: $(DATA_DIR))"
+	@echo
+	@exec env PORT=$(PORT) DATA_DIR=$(DATA_DIR) $(CARGO_TARGET_DIR)/release/call-service
+
+build: web ## the release build with the page in it
+	cargo build --release --locked
+
+web: $(if $(WEB),web/dist/index.html) ## the page, where npm is there to build it
+
+%/node_modules/.package-lock.json: %/package-lock.json
+	@command -v npm >/dev/null || { echo "npm is missing: install Node.js 20.19 or later"; exit 1; }
+	cd $* && npm ci
+	@touch $@
+
+web/dist/index.html: $(call installed,$(WEB)) $(WEB_SOURCES)
+	cd web && npm run build
+	@touch $@
+	@# The program embeds the page: have it look again.
+	@touch src/http/console.rs
+
+chromium:
+	@if ! command -v chromium >/dev/null; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing chromium for the browser tests"; \
+	    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends chromium; \
+	  else \
+	    echo "chromium is missing and this is not root on Debian: install it for the browser tests"; exit 1; \
+	  fi; \
+	fi
+
+setup: web $(call installed,$(TEST_PACKAGES)) $(if $(wildcard web/tests/*.test.mjs),chromium)
+
+test: setup ## every suite; the last line is the sum
+	cargo build --locked
+	cargo test --locked --no-run
+	node tests/run.mjs
+
+lint: $(call installed,$(WEB)) ## formatting, clippy, docs, the page's own checks
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
+	$(if $(WEB),cd web && npm run check)
+	@for tool in "cargo-machete:cargo machete" "cargo-deny:cargo deny --offline check bans licenses sources" "typos:typos"; do \
+	  if command -v $${tool%%:*} >/dev/null; then echo "$${tool#*:}"; $${tool#*:}; \
+	  else echo "$${tool%%:*} is not installed: left out"; fi; \
+	done
+
+bench: ## the benches
+	cargo bench --locked
+
+loadtest: ## the load tests of this version: its benches of the relay and of idle sockets
+	@if [ -d loadtest ] && command -v k6 >/dev/null; then for it in loadtest/*.js; do k6 run "$$it"; done; \
+	else echo "no k6 scripts or no k6 here: the relay and idle examples instead"; \
+	  for it in relay idle; do if [ -f examples/$$it.rs ]; then cargo run --release --locked --example $$it; fi; done; fi

@@ -1,0 +1,193 @@
+// Runs every suite one after the other and adds up what they say. The last line is the sum: `N passed, N failed`.
+//   node tests/run.mjs [NAME ...]    only suites whose names contain one of the words
+import { spawn } from 'node:child_process';
+import { copyFileSync, existsSync, mkdirSync, readdirSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { OUTPUT, ROOT, startService } from './support/service.mjs';
+
+const BEYOND = join(ROOT, '../shared/conformance/beyond.mjs');
+/** How long one suite may take, milliseconds. A cold build comes before the suites. */
+const SUITE_MS_MAX = 20 * 60_000;
+
+const sum = (text, pattern) => [...text.matchAll(pattern)].reduce((all, [, count]) => all + Number(count), 0);
+const counts = {
+  cargo: (text) => ({
+    passed: sum(text, /^test result: .* (\d+) passed;/gm),
+    failed: sum(text, /^test result: .* passed; (\d+) failed;/gm),
+  }),
+  benches: (text) => ({ passed: [...text.matchAll(/^Success$/gm)].length, failed: 0 }),
+  node: (text) => ({
+    passed: sum(text, /^(?:#|ℹ) pass (\d+)/gm),
+    failed: sum(text, /^(?:#|ℹ) fail (\d+)/gm) + sum(text, /^(?:#|ℹ) cancelled (\d+)/gm),
+  }),
+  vitest: (text) => ({
+    passed: sum(text, /^ +Tests .*?(\d+) passed/gm),
+    failed: sum(text, /^ +Tests .*?(\d+) failed/gm),
+  }),
+  beyond: (text) => ({
+    passed: sum(text, /^beyond: (\d+) passed/gm),
+    failed: sum(text, /^beyond: .* (\d+) failed/gm),
+  }),
+};
+
+const children = new Set();
+process.on('exit', () => {
+  for (const child of children) child.kill('SIGKILL');
+});
+
+/** Runs a command, showing what it prints: its exit code and its output. */
+function run([command, ...args], { cwd = ROOT, env = {} } = {}) {
+  return new Promise((resolve) => {
+    console.log(`\n== ${command} ${args.join(' ')}`);
+    const plain = { NO_COLOR: '1', FORCE_COLOR: '0', OUTPUT, ...env };
+    const child = spawn(command, args, {
+      cwd,
+      env: { ...process.env, ...plain },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    children.add(child);
+    let text = '';
+    const late = setTimeout(() => child.kill('SIGKILL'), SUITE_MS_MAX);
+    for (const [from, to] of [
+      [child.stdout, process.stdout],
+      [child.stderr, process.stderr],
+    ]) {
+      from.on('data', (it) => {
+        text += it;
+        to.write(it);
+      });
+    }
+    child.on('error', (error) => (text += error.message));
+    child.on('close', (code) => {
+      clearTimeout(late);
+      children.delete(child);
+      resolve({ code, text });
+    });
+  });
+}
+
+/** So many ports that are free now. */
+async function freePorts(count) {
+  const servers = await Promise.all(
+    Array.from({ length: count }, () => {
+      const server = createServer();
+      return new Promise((resolve) => server.listen(0, '127.0.0.1', () => resolve(server)));
+    }),
+  );
+  const ports = servers.map((it) => it.address().port);
+  await Promise.all(servers.map((it) => new Promise((resolve) => it.close(resolve))));
+  return ports;
+}
+
+async function reachable(url) {
+  for (let tries = 0; tries < 200; tries += 1) {
+    if (await fetch(url).catch(() => undefined)) return;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  throw new Error(`${url} does not answer`);
+}
+
+/** The conformance suite that lies beside the project, against the Socket.IO layer's own small server. */
+async function beyond() {
+  const [port, clientPort] = await freePorts(2);
+  const target = process.env.CARGO_TARGET_DIR ?? join(ROOT, 'target');
+  const harness = spawn(
+    join(target, 'debug/examples/socketio_harness'),
+    ['--port', String(port), '--client-port', String(clientPort)],
+    { stdio: ['ignore', 'ignore', 'inherit'] },
+  );
+  children.add(harness);
+  harness.on('error', (error) => console.log(`the harness does not start: ${error.message}`));
+  try {
+    await reachable(`http://127.0.0.1:${port}/socket.io/`);
+    // Its imports are looked up from where it lies, so it has to lie beside our packages.
+    const beside = join(ROOT, 'tests/output');
+    mkdirSync(beside, { recursive: true });
+    const copy = join(beside, 'beyond.mjs');
+    copyFileSync(BEYOND, copy);
+    return await run(['node', copy, `http://127.0.0.1:${port}`]);
+  } finally {
+    harness.kill();
+    children.delete(harness);
+  }
+}
+
+/** The console in a real browser, against a service of its own. */
+async function browser() {
+  const service = await startService();
+  try {
+    return await run(['npm', 'run', '--silent', 'test:browser'], {
+      cwd: join(ROOT, 'web'),
+      env: { CALL_SERVICE_URL: service.url },
+    });
+  } finally {
+    await service.stop();
+  }
+}
+
+const files = (folder) =>
+  existsSync(join(ROOT, folder))
+    ? readdirSync(join(ROOT, folder))
+        .filter((it) => it.endsWith('.test.mjs'))
+        .sort()
+        .map((it) => join(folder, it))
+    : [];
+const nodeTests = (folder, concurrency) => ({
+  name: folder,
+  here: files(folder).length > 0,
+  count: counts.node,
+  run: () => run(['node', '--test', `--test-concurrency=${concurrency}`, ...files(folder)]),
+});
+const benches = existsSync(join(ROOT, 'benches')) && readdirSync(join(ROOT, 'benches')).some((it) => it.endsWith('.rs'));
+
+const suites = [
+  {
+    name: 'cargo',
+    here: true,
+    count: counts.cargo,
+    run: () => run(['cargo', 'test', '--locked', '--no-fail-fast']),
+  },
+  {
+    name: 'benches',
+    here: benches,
+    count: counts.benches,
+    // Each bench once, as a test.
+    run: () => run(['cargo', 'test', '--locked', '--bench', '*']),
+  },
+  nodeTests('tests/node', 2),
+  // Most of these wait for timers, so more of them than cores run at once.
+  nodeTests('tests/service', 4),
+  { name: 'beyond', here: existsSync(BEYOND), count: counts.beyond, run: beyond },
+  {
+    name: 'web',
+    here: existsSync(join(ROOT, 'web/package.json')),
+    count: counts.vitest,
+    run: () => run(['npm', 'test', '--silent'], { cwd: join(ROOT, 'web') }),
+  },
+  { name: 'browser', here: files('web/tests').length > 0, count: counts.node, run: browser },
+];
+
+const asked = process.argv.slice(2);
+const total = { passed: 0, failed: 0 };
+const lines = [];
+for (const suite of suites) {
+  if (asked.length > 0 && !asked.some((it) => suite.name.includes(it))) continue;
+  if (!suite.here) {
+    lines.push(`${suite.name}: nothing to run here`);
+    continue;
+  }
+  const begun = Date.now();
+  const { code, text } = await suite.run().catch((error) => ({ code: 1, text: String(error.stack) }));
+  const result = suite.count(text);
+  // A suite that could not even count has failed as one.
+  if (code !== 0 && result.failed === 0) result.failed = 1;
+  if (code === 0 && result.passed === 0) result.failed = 1;
+  total.passed += result.passed;
+  total.failed += result.failed;
+  const took = Math.round((Date.now() - begun) / 1000);
+  lines.push(`${suite.name}: ${result.passed} passed, ${result.failed} failed, ${took} s`);
+}
+console.log(`\n${lines.map((it) => `  ${it}`).join('\n')}\n`);
+console.log(`${total.passed} passed, ${total.failed} failed`);
+process.exitCode = total.failed === 0 && total.passed > 0 ? 0 : 1;
