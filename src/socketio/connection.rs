@@ -8,10 +8,11 @@ use smallvec::SmallVec;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::socketio::DisconnectReason;
-use crate::socketio::engine::Application;
+use crate::socketio::engine::application::Application;
 use crate::socketio::engine::handshake::Handshake;
 use crate::socketio::engine::options::Options;
-use crate::socketio::engine::session::{Goodbye, Session};
+use crate::socketio::engine::session::Session;
+use crate::socketio::engine::sink::Goodbye;
 use crate::socketio::handler::{ConnectRequest, Event, Handler, Refused, Socket};
 use crate::socketio::json::{self, Array};
 use crate::socketio::outlet::{Ack, Outlet, Reply, SocketId};
@@ -68,7 +69,7 @@ impl<H: Handler> SocketIo<H> {
         client: &mut Client<H::Session>,
         header: &Header<'_>,
     ) -> Result<(), DisconnectReason> {
-        let options = Arc::clone(&client.session.home.options);
+        let options = Arc::clone(&client.session.home().options);
         if header.namespace.len() > NAMESPACE_BYTES_MAX || header.id.is_some() {
             return Err(DisconnectReason::ParseError);
         }
@@ -142,7 +143,7 @@ impl<H: Handler> SocketIo<H> {
         header: &Header<'_>,
         attachments: &[Bytes],
     ) -> Result<(), DisconnectReason> {
-        let depth_max = client.session.home.options.json_depth_max;
+        let depth_max = client.session.home().options.json_depth_max;
         let array = Array::parse(header.data, depth_max).ok_or(DisconnectReason::ParseError)?;
         let args = array.args();
         let index = client.seat_index(header.namespace);
@@ -181,7 +182,7 @@ fn announce<S>(
     header: &Header<'_>,
     text: &str,
 ) -> Result<(), DisconnectReason> {
-    let Options { attachments_max, json_depth_max, .. } = *client.session.home.options;
+    let Options { attachments_max, json_depth_max, .. } = *client.session.home().options;
     let count = header.attachments;
     let array = Array::parse(header.data, json_depth_max).ok_or(DisconnectReason::ParseError)?;
     if !(1..=attachments_max).contains(&count) || !array.args().placeholders_are_valid(count) {

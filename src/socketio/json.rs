@@ -164,7 +164,8 @@ mod tests {
 
     #[test]
     fn arguments_stay_as_they_came() {
-        let table: &[(&str, Option<&[&str]>)] = &[
+        type Row = (&'static str, Option<&'static [&'static str]>);
+        let table: &[Row] = &[
             ("[]", Some(&[])),
             (r#"["a"]"#, Some(&[r#""a""#])),
             (

@@ -163,7 +163,7 @@ impl Outlet {
         timeout: Duration,
         then: impl for<'a> FnOnce(Result<Reply<'a>, AckError>) + Send + 'static,
     ) {
-        let home = &self.0.session.home;
+        let home = self.0.session.home();
         let mut acks = self.0.acks.lock();
         if !self.is_connected() {
             drop(acks);

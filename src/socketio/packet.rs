@@ -254,3 +254,113 @@ impl Packet {
         self.attachments.as_deref().unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Type, attachments, namespace, id, data of a header.
+    fn check(text: &str, wanted: Option<(Kind, usize, &str, Option<u64>, &str)>) {
+        let header = parse(text);
+        let parts = header.map(|it| (it.kind, it.attachments, it.namespace, it.id, it.data));
+        assert_eq!(parts, wanted, "{text}");
+    }
+
+    #[test]
+    fn headers() {
+        check("0", Some((Kind::Connect, 0, "/", None, "")));
+        check("0{\"a\":1}", Some((Kind::Connect, 0, "/", None, "{\"a\":1}")));
+        check("0/a,", Some((Kind::Connect, 0, "/a", None, "")));
+        check("0/a", Some((Kind::Connect, 0, "/a", None, "")));
+        check("1/a,", Some((Kind::Disconnect, 0, "/a", None, "")));
+        check("2[\"a\"]", Some((Kind::Event, 0, "/", None, "[\"a\"]")));
+        check("20[\"a\"]", Some((Kind::Event, 0, "/", Some(0), "[\"a\"]")));
+        check("2/a,7[\"a\"]", Some((Kind::Event, 0, "/a", Some(7), "[\"a\"]")));
+        check("2/a-b/c,[]", Some((Kind::Event, 0, "/a-b/c", None, "[]")));
+        check("37[]", Some((Kind::Ack, 0, "/", Some(7), "[]")));
+        check("4{}", Some((Kind::ConnectError, 0, "/", None, "{}")));
+        check("52-/a,3[]", Some((Kind::BinaryEvent, 2, "/a", Some(3), "[]")));
+        check("61-3[]", Some((Kind::BinaryAck, 1, "/", Some(3), "[]")));
+        check("2999999999999999[]", Some((Kind::Event, 0, "/", Some(999_999_999_999_999), "[]")));
+        for text in ["", "7", "a", "-1", "5", "5[]", "5-[]", "5-1-[]", "52[]", "51.-[]"] {
+            check(text, None);
+        }
+        check("21234567890123456[]", None);
+        check("51234567890123456-[]", None);
+    }
+
+    fn encoded(framing: Framing, header: Header<'_>, attachments: &[Bytes]) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode(&mut out, framing, header, attachments, |out| {
+            write_event(out, "a\"b", |out| out.extend_from_slice(b"1"));
+        });
+        out
+    }
+
+    #[test]
+    fn packets_in_each_layout() {
+        let data = [Bytes::from_static(&[1, 2])];
+        let event = Header::new(Kind::Event, "/", None);
+        let ack = Header::new(Kind::Ack, "/x", Some(12));
+        let json = br#"["a\"b",1]"#;
+        assert_eq!(encoded(Framing::Payload, event, &[]), [b"42", &json[..]].concat());
+        assert_eq!(encoded(Framing::Frames, event, &[]), [b"\x81\x0c42", &json[..]].concat());
+        let payload = encoded(Framing::Payload, ack, &data);
+        assert_eq!(payload, [b"461-/x,12", &json[..], b"\x1ebAQI="].concat());
+        let frames = encoded(Framing::Frames, ack, &data);
+        assert_eq!(frames, [b"\x81\x13461-/x,12", &json[..], b"\x82\x02\x01\x02"].concat());
+        let base64 = encoded(Framing::Base64Frames, ack, &data);
+        assert_eq!(base64, [b"\x81\x13461-/x,12", &json[..], b"\x81\x05bAQI="].concat());
+    }
+
+    #[test]
+    fn an_event_without_arguments() {
+        assert_eq!(Packet::event("a", &[]).json(), br#"["a"]"#);
+        assert_eq!(Packet::event("a", &["1", "{}"]).json(), br#"["a",1,{}]"#);
+    }
+
+    #[test]
+    fn a_packet_holds_its_frames_ready() {
+        for length in [0, 10, 117, 118, 119, 65_000, 70_000] {
+            let argument = format!("\"{}\"", "x".repeat(length));
+            let attachments = [Bytes::from_static(b"abc"), Bytes::new()];
+            for attachments in [&attachments[..], &[]] {
+                let packet = Packet::with_attachments("name", &[&argument], attachments);
+                let mut wanted = Vec::new();
+                let header = Header::new(Kind::Event, MAIN_NAMESPACE, None);
+                encode(&mut wanted, Framing::Frames, header, packet.attachments(), |out| {
+                    out.extend_from_slice(packet.json());
+                });
+                assert_eq!(packet.frames(), wanted, "{length}");
+                assert_eq!(packet.json(), format!("[\"name\",{argument}]").as_bytes());
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_can_be_read(
+            kind in prop::sample::select(vec![Kind::Event, Kind::Ack]),
+            namespace in "/[a-z/-]{0,8}",
+            id in prop::option::of(0_u64..1_000_000_000_000_000),
+            attachments in 0_usize..4,
+        ) {
+            let parts = vec![Bytes::from_static(b"x"); attachments];
+            let mut out = Vec::new();
+            let header = Header::new(kind, &namespace, id);
+            encode(&mut out, Framing::Payload, header, &parts, |out| out.extend_from_slice(b"[]"));
+            let text = String::from_utf8(out).unwrap();
+            let text = text.split('\u{1e}').next().unwrap().strip_prefix('4').unwrap();
+            let kind = kind.with_attachments(attachments > 0);
+            prop_assert_eq!(parse(text), Some(Header { kind, attachments, namespace: &namespace, id, data: "[]" }));
+        }
+
+        #[test]
+        fn no_text_is_too_odd(text in "[0-9]{0,3}[-/,a-z0-9\\[\\]{}\"😀]{0,20}") {
+            if let Some(header) = parse(&text) {
+                prop_assert!(text.ends_with(header.data));
+            }
+        }
+    }
+}

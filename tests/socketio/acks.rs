@@ -100,9 +100,9 @@ fn nobody_is_asked_who_has_gone() {
     let server = Server::start(|_| ());
     drop(server.client());
     server.disconnect();
-    let (replied, replies) = std::sync::mpsc::channel();
+    let (said, replies) = std::sync::mpsc::channel();
     server.outlet().emit_with_ack(&Packet::event("question", &[]), PATIENCE, move |reply| {
-        replied.send(reply.map(|_| ()).unwrap_err().to_string()).unwrap();
+        said.send(reply.map(|_| ()).unwrap_err().to_string()).unwrap();
     });
     assert_eq!(replies.recv_timeout(PATIENCE).unwrap(), "disconnected before the ack");
 }

@@ -1,10 +1,5 @@
 //! The Socket.IO layer from outside: raw HTTP and websockets against a small service.
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "tests fail by panicking"
-)]
+#![expect(clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 #![expect(clippy::indexing_slicing, reason = "an index that is out of bounds fails the test")]
 
 mod acks;

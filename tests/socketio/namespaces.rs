@@ -89,12 +89,15 @@ fn without_a_connect_in_time_the_connection_is_closed() {
     client.is_alive();
 }
 
-/// What is sent, and what comes back; the connection lives on.
+/// What is sent, and what comes back.
+type Row<'a> = (&'a str, Option<&'a str>);
+
+/// The connection lives on.
 #[test]
 fn what_is_allowed() {
     let server = Server::start(|_| ());
     let long = format!("42[\"echo\",\"{}\"]", "ä".repeat(30_000));
-    let table: &[(&str, Option<&str>)] = &[
+    let table: &[Row<'_>] = &[
         ("42[\"echo\"]", Some("42[\"echo\"]")),
         ("42[\"echo\", 1.50 ,{\"a\" : [1]}]", Some("42[\"echo\",1.50,{\"a\" : [1]}]")),
         ("42[\"echo\",1,2,3,4,5,6,7,8,9]", Some("42[\"echo\",1,2,3,4,5,6,7,8,9]")),

@@ -157,13 +157,13 @@ impl Server {
             .build()
             .expect("a runtime");
         let (said_goodbye, disconnects) = sync_channel(1000);
-        let (replied, replies) = sync_channel(1000);
+        let (answered, replies) = sync_channel(1000);
         let service = Arc::new(Service {
             hub: Hub::new(),
             outlet: Mutex::default(),
             held: Mutex::default(),
             disconnects: said_goodbye,
-            replies: replied,
+            replies: answered,
         });
         let websockets = [runtime.handle().clone()];
         let endpoint = Arc::new(Endpoint::new(Arc::clone(&service), options, websockets));

@@ -15,6 +15,9 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     [&[first, 0x80 | length, 0, 0, 0, 0], payload].concat()
 }
 
+/// A title, bytes, and a code.
+type Row<'a> = (&'a str, &'a [u8], CloseCode);
+
 /// Bytes that break the rules of RFC 6455, and the code the server closes with.
 #[test]
 fn broken_frames_are_answered_with_a_code() {
@@ -22,7 +25,7 @@ fn broken_frames_are_answered_with_a_code() {
     let fragments = [frame(0x01, b"4"), frame(0x00, b"x").repeat(64)].concat();
     let large = [&[0x81, 0xfe, 0x03, 0xe9, 0, 0, 0, 0][..], &[b'x'; 1001]].concat();
     let in_parts = [frame(0x01, &[b'4'; 100]), frame(0x00, &[b'x'; 100]).repeat(10)].concat();
-    let table: &[(&str, &[u8], CloseCode)] = &[
+    let table: &[Row<'_>] = &[
         ("unmasked", &[0x81, 0x01, b'3'], CloseCode::Protocol),
         ("a reserved bit", &frame(0xc1, b"3"), CloseCode::Protocol),
         ("a reserved opcode", &frame(0x83, b""), CloseCode::Protocol),

@@ -9,7 +9,7 @@ use dashmap::DashMap;
 use parking_lot::Mutex;
 
 use crate::socketio::DisconnectReason;
-use crate::socketio::engine::Application;
+use crate::socketio::engine::application::Application;
 use crate::socketio::engine::handshake::Handshake;
 use crate::socketio::engine::options::Options;
 use crate::socketio::engine::packet::{self, Packet};

@@ -13,18 +13,20 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::socketio::engine::Application;
 use crate::socketio::engine::answer::{self, Answer, Refusal};
+use crate::socketio::engine::application::Application;
 use crate::socketio::engine::driven::{Driven, FAREWELL, Shared};
 use crate::socketio::engine::frame::Limits;
 use crate::socketio::engine::handshake::{Handshake, accept_key, asks_for_upgrade, parameter};
+use crate::socketio::engine::input::Input;
 use crate::socketio::engine::options::Options;
 use crate::socketio::engine::outbox::Outbox;
 use crate::socketio::engine::polling;
 use crate::socketio::engine::random::RandomId;
-use crate::socketio::engine::session::{Goodbye, Home, Line, Session};
+use crate::socketio::engine::session::Session;
+use crate::socketio::engine::sink::{Goodbye, Home, Line};
 use crate::socketio::engine::stream::Connection;
-use crate::socketio::engine::websocket::{self, Input};
+use crate::socketio::engine::websocket;
 use crate::socketio::{DisconnectReason, Transport};
 
 /// How often a drain looks whether all sessions are gone.
@@ -136,7 +138,7 @@ impl<A: Application> Engine<A> {
         // Its task may be late to find out that a ping was not answered; the clock is not.
         driven.session.tick(Instant::now());
         let session = &driven.session;
-        (session.closed().is_none() || session.says_goodbye()).then_some(driven)
+        (session.closed().is_none() || session.sink.says_goodbye()).then_some(driven)
     }
 
     fn home(&self) -> Result<Arc<Home>, Refusal> {
@@ -151,9 +153,9 @@ impl<A: Application> Engine<A> {
         let id = RandomId::generate().ok_or(Refusal::Unavailable)?;
         let query = request.uri().query().unwrap_or_default();
         let handshake = Handshake::new(remote, Transport::Polling, query, request.headers());
-        let session = Session::new(id, Arc::clone(&home), None);
+        let session = Arc::new(Session::new(id, Arc::clone(&home), None));
         let driven = Driven::open(&self.shared, session, handshake);
-        let greeting = driven.session.outbox(Outbox::take);
+        let greeting = driven.session.sink.outbox(Outbox::take);
         drop(home.runtime.spawn(polling::watch(driven)));
         Ok(answer::payload(greeting.into()))
     }
@@ -168,7 +170,7 @@ impl<A: Application> Engine<A> {
         let accept = accept_key(request.method(), request.version(), request.headers());
         let accept = accept.ok_or(Refusal::BadRequest)?;
         let home = match &driven {
-            Some(driven) => Arc::clone(&driven.session.home),
+            Some(driven) => Arc::clone(driven.session.home()),
             None => self.home()?,
         };
         let id = RandomId::generate().ok_or(Refusal::Unavailable)?;
@@ -264,7 +266,7 @@ impl<A: Application> Arrival<A> {
             }
             Some(driven) => drop(tokio::spawn(websocket::upgrade(driven, input, line))),
             None => {
-                let session = Session::new(self.id, self.home, Some(line));
+                let session = Arc::new(Session::new(self.id, self.home, Some(line)));
                 let driven = Driven::open(&self.shared, session, self.handshake);
                 drop(tokio::spawn(websocket::serve(driven, input)));
             }

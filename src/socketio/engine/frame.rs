@@ -231,3 +231,207 @@ fn whole(kind: Data, data: Cow<'_, [u8]>) -> Result<Message<'_>, Violation> {
     };
     text.map(Message::Text).ok_or(Violation::Utf8)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
+
+    const LIMITS: Limits = Limits { bytes_max: 300, fragments_max: usize::MAX };
+
+    /// What a stream of frames comes to, and how it ends.
+    type Read = (Vec<tungstenite::Message>, End);
+
+    #[derive(Debug, PartialEq, Eq)]
+    enum End {
+        Fine,
+        Broken,
+        /// tungstenite looks at each fragment's text as it comes, we at the whole.
+        NotUtf8,
+    }
+
+    /// The stream as this module reads it, cut into pieces of `piece` bytes.
+    fn ours(bytes: &[u8], piece: usize) -> Read {
+        let (mut pending, mut assembler) = (Vec::new(), Assembler::default());
+        let mut messages = Vec::new();
+        for chunk in bytes.chunks(piece) {
+            pending.extend_from_slice(chunk);
+            loop {
+                let frame = match parse(&mut pending, LIMITS.bytes_max) {
+                    Ok(Some(frame)) => frame,
+                    Ok(None) => break,
+                    Err(_) => return (messages, End::Broken),
+                };
+                let payload = &pending[frame.payload.clone()];
+                match assembler.accept(&frame, payload, LIMITS) {
+                    Err(Violation::Utf8) => return (messages, End::NotUtf8),
+                    Err(_) => return (messages, End::Broken),
+                    Ok(None) => (),
+                    Ok(Some(Message::Close)) => return (messages, End::Fine),
+                    Ok(Some(Message::Pong)) => messages.push(tungstenite::Message::Pong("".into())),
+                    Ok(Some(Message::Ping(data))) => {
+                        messages.push(tungstenite::Message::Ping(data.to_vec().into()));
+                    }
+                    Ok(Some(Message::Text(text))) => {
+                        messages.push(tungstenite::Message::text(text.into_owned()));
+                    }
+                    Ok(Some(Message::Binary(data))) => {
+                        messages.push(tungstenite::Message::binary(data.into_owned()));
+                    }
+                }
+                pending.drain(..frame.payload.end);
+            }
+        }
+        (messages, End::Fine)
+    }
+
+    /// A peer that sent these bytes and hears nothing.
+    struct Sent<'a>(&'a [u8]);
+
+    impl std::io::Read for Sent<'_> {
+        fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+            match self.0.read(into) {
+                Ok(0) => Err(std::io::ErrorKind::WouldBlock.into()),
+                read => read,
+            }
+        }
+    }
+
+    impl std::io::Write for Sent<'_> {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The stream as tungstenite reads it.
+    fn theirs(bytes: &[u8]) -> Read {
+        let config = WebSocketConfig::default()
+            .max_frame_size(Some(LIMITS.bytes_max))
+            .max_message_size(Some(LIMITS.bytes_max));
+        let mut socket = WebSocket::from_raw_socket(Sent(bytes), Role::Server, Some(config));
+        let mut messages = Vec::new();
+        loop {
+            match socket.read() {
+                Ok(tungstenite::Message::Close(_)) => return (messages, End::Fine),
+                Ok(tungstenite::Message::Pong(_)) => {
+                    messages.push(tungstenite::Message::Pong("".into()));
+                }
+                Ok(message) => messages.push(message),
+                Err(tungstenite::Error::Io(_)) => return (messages, End::Fine),
+                Err(tungstenite::Error::Utf8(_)) => return (messages, End::NotUtf8),
+                Err(_) => return (messages, End::Broken),
+            }
+        }
+    }
+
+    /// Frames that are mostly right: opcode and flags, payload, mask.
+    fn frames() -> impl Strategy<Value = Vec<u8>> {
+        let first = prop_oneof![
+            10 => prop::sample::select(vec![0x81_u8, 0x82, 0x01, 0x02, 0x00, 0x80, 0x89, 0x8a]),
+            1 => any::<u8>().prop_filter("a close has rules of its own", |it| it & 0x0f != 8),
+        ];
+        let payload = prop_oneof![
+            "[a-zäöü😀]{0,20}".prop_map(String::into_bytes),
+            vec(any::<u8>(), 0..10),
+            (100_usize..310).prop_map(|it| vec![b'x'; it]),
+        ];
+        let frame = (first, payload, any::<[u8; 4]>(), prop::bool::weighted(0.98));
+        vec(
+            frame.prop_map(|(first, payload, mask, masked)| encode(first, &payload, mask, masked)),
+            0..12,
+        )
+        .prop_map(|it| it.concat())
+    }
+
+    fn encode(first: u8, payload: &[u8], mask: [u8; 4], masked: bool) -> Vec<u8> {
+        let bit = if masked { 0x80 } else { 0 };
+        let mut out = vec![first];
+        match u8::try_from(payload.len()) {
+            Ok(short) if short < 126 => out.push(bit | short),
+            _ => {
+                out.push(bit | 126);
+                out.extend(u16::try_from(payload.len()).unwrap().to_be_bytes());
+            }
+        }
+        if masked {
+            out.extend(mask);
+        }
+        out.extend(payload.iter().enumerate().map(
+            |(index, it)| {
+                if masked { it ^ mask[index % 4] } else { *it }
+            },
+        ));
+        out
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn streams_mean_what_tungstenite_takes_them_for(bytes in frames(), piece in 1_usize..200) {
+            let ((ours, our_end), (theirs, their_end)) = (ours(&bytes, piece), theirs(&bytes));
+            if their_end == End::NotUtf8 {
+                prop_assert!(ours.starts_with(&theirs));
+                let data = |it: &tungstenite::Message| it.is_text() || it.is_binary();
+                prop_assert!(!ours[theirs.len()..].iter().any(data));
+            } else {
+                prop_assert_eq!((ours, our_end), (theirs, their_end));
+            }
+        }
+
+        #[test]
+        fn no_bytes_are_too_odd(bytes in vec(any::<u8>(), 0..200), piece in 1_usize..50) {
+            ours(&bytes, piece);
+        }
+
+        #[test]
+        fn frames_written_are_those_tungstenite_writes(
+            data in vec(any::<u8>(), 0..300),
+            times in prop::sample::select(vec![1_usize, 5, 300]),
+        ) {
+            let data = data.repeat(times);
+            let mut wanted = b"before".to_vec();
+            let mut written = wanted.clone();
+            let opcode = OpCode::Data(Data::Binary);
+            tungstenite::protocol::frame::Frame::message(data.clone(), opcode, true)
+                .format(&mut wanted)
+                .unwrap();
+            append(&mut written, opcode, |out| out.extend_from_slice(&data));
+            prop_assert_eq!(written, wanted);
+        }
+
+        #[test]
+        fn unmasking_is_byte_by_byte(data in vec(any::<u8>(), 0..100), mask in any::<[u8; 4]>()) {
+            let mut unmasked = data.clone();
+            unmask(&mut unmasked, mask);
+            let wanted: Vec<_> =
+                data.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
+            prop_assert_eq!(unmasked, wanted);
+        }
+    }
+
+    #[test]
+    fn a_length_is_refused_before_its_payload_is_there() {
+        let mut huge = [0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4];
+        assert_eq!(parse(&mut huge, 1 << 16), Err(Violation::Size));
+    }
+
+    #[test]
+    fn fragments_are_counted() {
+        let limits = Limits { bytes_max: 100, fragments_max: 3 };
+        let mut assembler = Assembler::default();
+        let frame = |opcode, is_final| Frame { is_final, opcode, payload: 0..0 };
+        let first = frame(OpCode::Data(Data::Text), false);
+        let next = frame(OpCode::Data(Data::Continue), false);
+        assert_eq!(assembler.accept(&first, b"a", limits), Ok(None));
+        assert_eq!(assembler.accept(&next, b"b", limits), Ok(None));
+        assert_eq!(assembler.accept(&next, b"c", limits), Ok(None));
+        assert_eq!(assembler.accept(&next, b"d", limits), Err(Violation::Fragments));
+    }
+}

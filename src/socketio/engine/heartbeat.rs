@@ -72,8 +72,10 @@ mod tests {
     const INTERVAL: Duration = Duration::from_millis(300);
     const TIMEOUT: Duration = Duration::from_millis(200);
 
-    /// Runs `steps` of (milliseconds, a pong then?, what is due after it).
-    fn check(steps: &[(u64, bool, &str)]) {
+    /// Milliseconds, a pong then?, what is due after it.
+    type Step = (u64, bool, &'static str);
+
+    fn check(steps: &[Step]) {
         let start = Instant::now();
         let mut heartbeat = Heartbeat::new(INTERVAL, TIMEOUT, start);
         for &(at, pong, wanted) in steps {

@@ -14,23 +14,24 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::socketio::engine::Application;
 use crate::socketio::engine::answer::{self, Answer, Refusal};
+use crate::socketio::engine::application::Application;
 use crate::socketio::engine::driven::{Driven, FAREWELL};
 use crate::socketio::engine::options::Options;
 use crate::socketio::engine::outbox::{End, Outbox, Phase, Polled};
 use crate::socketio::engine::packet::{self, NOOP};
-use crate::socketio::engine::session::{Goodbye, Session};
+use crate::socketio::engine::session::Session;
+use crate::socketio::engine::sink::Goodbye;
 use crate::socketio::{DisconnectReason, Transport};
 
 /// Answers a GET: at once if something waits, else when something comes.
 pub async fn get(session: &Arc<Session>) -> Result<Answer, Refusal> {
-    if !session.outbox(Outbox::begin_get) {
+    if !session.sink.outbox(Outbox::begin_get) {
         session.close(DisconnectReason::TransportError, Goodbye::Silent);
         return Err(Refusal::BadRequest);
     }
     let mut request = InFlight { session, over: end_get, answered: false };
-    let polled = poll_fn(|cx| match session.outbox(|out| out.poll_get(cx.waker())) {
+    let polled = poll_fn(|cx| match session.sink.outbox(|out| out.poll_get(cx.waker())) {
         Polled::Wait => Poll::Pending,
         Polled::Payload(payload) => Poll::Ready(Some(payload)),
         Polled::Gone => Poll::Ready(None),
@@ -41,11 +42,11 @@ pub async fn get(session: &Arc<Session>) -> Result<Answer, Refusal> {
 }
 
 fn end_get(session: &Session) {
-    session.outbox(Outbox::end_get);
+    session.sink.outbox(Outbox::end_get);
 }
 
 fn end_post(session: &Session) {
-    session.outbox(|out| out.posting = false);
+    session.sink.outbox(|out| out.posting = false);
 }
 
 /// A request of a session under way. One that the client takes back ends the session: what it
@@ -71,12 +72,12 @@ pub async fn post<A: Application>(
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
     let session = &driven.session;
-    if session.outbox(|out| std::mem::replace(&mut out.posting, true)) {
+    if session.sink.outbox(|out| std::mem::replace(&mut out.posting, true)) {
         session.close(DisconnectReason::TransportError, Goodbye::Silent);
         return Err(Refusal::BadRequest);
     }
     let mut flight = InFlight { session, over: end_post, answered: false };
-    let body = body(request, &session.home.options).await;
+    let body = body(request, &session.home().options).await;
     flight.answered = true;
     let body = body?;
     let text = str::from_utf8(&body).ok();
@@ -119,7 +120,7 @@ async fn body(request: Request<Incoming>, options: &Options) -> Result<Bytes, Re
 
 /// Hands the packets of one payload to the application, in their order.
 fn take_payload<A: Application>(driven: &Driven<A>, text: &str) -> Result<(), DisconnectReason> {
-    let packets_max = driven.session.home.options.packets_per_post_max;
+    let packets_max = driven.session.home().options.packets_per_post_max;
     if packet::split(text).take(packets_max + 1).count() > packets_max {
         return Err(DisconnectReason::ParseError);
     }
@@ -134,7 +135,7 @@ pub async fn watch<A: Application>(driven: Arc<Driven<A>>) {
         let mut adopted = false;
         let step = |cx: &mut Context<'_>| {
             if !adopted {
-                session.adopt(cx.waker());
+                session.sink.adopt(cx.waker());
                 adopted = true;
             }
             loop {
@@ -157,10 +158,10 @@ pub async fn watch<A: Application>(driven: Arc<Driven<A>>) {
         return;
     }
     driven.over();
-    if session.says_goodbye() {
+    if session.sink.says_goodbye() {
         sleep(FAREWELL).await;
     }
-    session.outbox(|out| {
+    session.sink.outbox(|out| {
         if out.phase == Phase::Polling {
             out.end = End::Gone;
         }

@@ -1,13 +1,13 @@
 //! The run of a thread: frames written for one receiver while one read batch is worked on.
 //!
 //! They leave as one write when the receiver changes, when the run is long enough, or when the
-//! batch ends. Order is kept: whatever goes to a session from this thread goes through here.
+//! batch ends. Order is kept: whatever goes to a client from this thread goes through here.
 
 use std::cell::RefCell;
 use std::mem;
 use std::sync::Arc;
 
-use crate::socketio::engine::session::Session;
+use crate::socketio::engine::sink::Sink;
 
 /// A run is written when it is this long: more would not make the write cheaper.
 const RUN_BYTES: usize = 32 * 1024;
@@ -23,7 +23,7 @@ thread_local! {
 struct Run {
     /// A batch is being worked on.
     open: bool,
-    target: Option<Arc<Session>>,
+    target: Option<Arc<Sink>>,
     frames: Vec<u8>,
 }
 
@@ -36,10 +36,10 @@ impl Run {
         self.frames.shrink_to(KEPT_BYTES);
     }
 
-    fn turn_to(&mut self, session: &Arc<Session>) {
-        if !self.target.as_ref().is_some_and(|it| Arc::ptr_eq(it, session)) {
+    fn turn_to(&mut self, sink: &Arc<Sink>) {
+        if !self.target.as_ref().is_some_and(|it| Arc::ptr_eq(it, sink)) {
             self.flush();
-            self.target = Some(Arc::clone(session));
+            self.target = Some(Arc::clone(sink));
         }
     }
 }
@@ -63,20 +63,20 @@ impl Drop for EndOfBatch {
     }
 }
 
-/// Writes the frames that `encode` appends to `session`, now or with the run.
-pub fn append(session: &Arc<Session>, encode: impl FnOnce(&mut Vec<u8>)) {
+/// Writes the frames that `encode` appends to `sink`, now or with the run.
+pub fn append(sink: &Arc<Sink>, encode: impl FnOnce(&mut Vec<u8>)) {
     let frames = RUN.with_borrow_mut(|run| {
-        run.turn_to(session);
+        run.turn_to(sink);
         mem::take(&mut run.frames)
     });
-    let mut lent = Lent { session, complete: frames.len(), frames };
+    let mut lent = Lent { sink, complete: frames.len(), frames };
     encode(&mut lent.frames);
     lent.complete = lent.frames.len();
 }
 
 /// The run's buffer while `encode` has it: `encode` is a stranger's code and may panic, or send.
 struct Lent<'a> {
-    session: &'a Arc<Session>,
+    sink: &'a Arc<Sink>,
     frames: Vec<u8>,
     /// Up to here the frames are whole.
     complete: usize,
@@ -89,7 +89,7 @@ impl Drop for Lent<'_> {
             if !run.frames.is_empty() {
                 run.flush();
             }
-            run.turn_to(self.session);
+            run.turn_to(self.sink);
             run.frames = mem::take(&mut self.frames);
             if !run.open || run.frames.len() >= RUN_BYTES {
                 run.flush();
@@ -98,21 +98,21 @@ impl Drop for Lent<'_> {
     }
 }
 
-/// Writes out what this thread holds back for `session`, which is about to say goodbye.
-pub fn flush(session: &Arc<Session>) {
+/// Writes out what this thread holds back for `sink`, which is about to say goodbye.
+pub fn flush(sink: &Arc<Sink>) {
     RUN.with_borrow_mut(|run| {
-        if run.target.as_ref().is_some_and(|it| Arc::ptr_eq(it, session)) {
+        if run.target.as_ref().is_some_and(|it| Arc::ptr_eq(it, sink)) {
             run.flush();
         }
     });
 }
 
-/// Writes ready-made frames to `session`, now or with the run.
-pub fn write(session: &Arc<Session>, frames: &[u8]) {
+/// Writes ready-made frames to `sink`, now or with the run.
+pub fn write(sink: &Arc<Sink>, frames: &[u8]) {
     let open = RUN.with_borrow(|run| run.open);
     if open {
-        append(session, |out| out.extend_from_slice(frames));
+        append(sink, |out| out.extend_from_slice(frames));
     } else {
-        session.write_frames(frames);
+        sink.write_frames(frames);
     }
 }

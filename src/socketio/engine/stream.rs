@@ -99,16 +99,18 @@ pub enum Writer {
     Other(SlowWriter),
 }
 
+type Half = WriteHalf<TokioIo<Upgraded>>;
+
 /// A connection that only one task can write to at a time, the drainer of its session.
 #[derive(Debug)]
 pub struct SlowWriter {
     /// Gone once aborted: the connection closes when both its halves have been dropped.
-    half: tokio::sync::Mutex<Option<WriteHalf<TokioIo<Upgraded>>>>,
+    half: tokio::sync::Mutex<Option<Half>>,
     aborted: Notify,
 }
 
 impl SlowWriter {
-    fn new(half: WriteHalf<TokioIo<Upgraded>>) -> Self {
+    fn new(half: Half) -> Self {
         Self { half: tokio::sync::Mutex::new(Some(half)), aborted: Notify::new() }
     }
 

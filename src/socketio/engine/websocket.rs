@@ -2,124 +2,22 @@
 //!
 //! It writes nothing but its own probe: whoever sends to the session writes to its socket.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::ReadBuf;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::socketio::DisconnectReason;
-use crate::socketio::engine::Application;
+use crate::socketio::engine::application::Application;
 use crate::socketio::engine::driven::{Driven, FAREWELL, Intake};
-use crate::socketio::engine::frame::{self, Assembler, Limits, Message, Violation};
+use crate::socketio::engine::frame::{self, Message, Violation};
+use crate::socketio::engine::input::{self, Batch, Input, READ_BYTES};
 use crate::socketio::engine::packet::{self, Framing, Packet};
-use crate::socketio::engine::session::{Goodbye, Line, Session};
-use crate::socketio::engine::stream::Reader;
-
-/// Bytes read at once; the buffer is the thread's, no connection owns one while it is idle.
-const READ_BYTES: usize = 64 * 1024;
-
-thread_local! {
-    static READ: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
-}
-
-/// What arrives on a websocket, frame by frame.
-#[derive(Debug)]
-pub struct Input {
-    reader: Reader,
-    /// The beginning of a frame that is not all there yet.
-    partial: Vec<u8>,
-    /// `partial` may hold whole frames: it came with the request.
-    unread: bool,
-    assembler: Assembler,
-    limits: Limits,
-}
-
-impl Input {
-    /// `early` came before the connection was a websocket's.
-    pub fn new(reader: Reader, early: Vec<u8>, limits: Limits) -> Self {
-        let unread = !early.is_empty();
-        Self { reader, partial: early, unread, assembler: Assembler::default(), limits }
-    }
-
-    /// Reads once and hands what is there to `batch`, which says what became of it.
-    fn poll_batch<R>(
-        &mut self,
-        cx: &mut Context<'_>,
-        batch: impl FnOnce(Messages<'_>) -> R,
-    ) -> Poll<io::Result<Batch<R>>> {
-        let Self { reader, partial, unread, assembler, limits } = self;
-        READ.with_borrow_mut(|buffer| {
-            let mut read = partial.len();
-            let mut owned = std::mem::take(unread);
-            if !owned {
-                let mut into = ReadBuf::new(buffer);
-                ready!(reader.poll_read(cx, &mut into))?;
-                read = into.filled().len();
-                if read == 0 {
-                    return Poll::Ready(Ok(Batch::End));
-                }
-                owned = !partial.is_empty();
-                if owned {
-                    partial.extend_from_slice(into.filled());
-                }
-            }
-            let mut consumed = 0;
-            let whole = if owned { &mut *partial } else { &mut *buffer };
-            let end = if owned { whole.len() } else { read };
-            let bytes = whole.get_mut(..end).unwrap_or_default();
-            let consumed_by = &mut consumed;
-            let done = batch(Messages { bytes, consumed: consumed_by, assembler, limits: *limits });
-            if owned {
-                partial.drain(..consumed);
-                // A frame's beginning must not keep the memory of the long one before it.
-                partial.shrink_to(partial.len() * 2);
-            } else {
-                partial.extend_from_slice(buffer.get(consumed..end).unwrap_or_default());
-            }
-            Poll::Ready(Ok(Batch::Read(read, done)))
-        })
-    }
-}
-
-/// What a read brought.
-enum Batch<R> {
-    /// So many bytes, and what became of them.
-    Read(usize, R),
-    /// The end of the stream.
-    End,
-}
-
-/// The messages of one read.
-struct Messages<'a> {
-    bytes: &'a mut [u8],
-    /// How many bytes were taken: whole frames.
-    consumed: &'a mut usize,
-    assembler: &'a mut Assembler,
-    limits: Limits,
-}
-
-impl Messages<'_> {
-    fn each<E: From<Violation>>(
-        self,
-        mut take: impl FnMut(Message<'_>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        while let Some(rest) = self.bytes.get_mut(*self.consumed..) {
-            let Some(frame) = frame::parse(rest, self.limits.bytes_max)? else { break };
-            *self.consumed += frame.payload.end;
-            let payload = rest.get(frame.payload.clone()).unwrap_or_default();
-            if let Some(message) = self.assembler.accept(&frame, payload, self.limits)? {
-                take(message)?;
-            }
-        }
-        Ok(())
-    }
-}
+use crate::socketio::engine::session::Session;
+use crate::socketio::engine::sink::{Goodbye, Line};
 
 /// Why a websocket ends, and what the peer is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,7 +61,7 @@ pub async fn serve<A: Application>(driven: Arc<Driven<A>>, input: Input) {
 
 /// Serves a websocket that asks to take a polling session over.
 pub async fn upgrade<A: Application>(driven: Arc<Driven<A>>, input: Input, line: Line) {
-    let deadline = Instant::now() + driven.session.home.options.upgrade_timeout;
+    let deadline = Instant::now() + driven.session.home().options.upgrade_timeout;
     let probe = Probe { line: Arc::new(line), deadline, pinged: false };
     Socket { driven, input, probe: Some(Box::new(probe)), adopted: false }.run().await;
 }
@@ -182,22 +80,22 @@ impl<A: Application> Socket<A> {
             poll_fn(|cx| self.poll(cx, timer.as_mut())).await;
         }
         let session = Arc::clone(&self.driven.session);
-        let home = Arc::clone(&session.home);
+        let home = Arc::clone(session.home());
         // What is left is done by a task of its own, so that the memory of this one, which lives
         // as long as the connection, need not have room for it.
         if let Some(probe) = self.probe.take() {
             if probe.pinged {
-                session.abandon_upgrade();
+                session.sink.abandon_upgrade();
             }
             drop(home.runtime.spawn(refuse(probe.line, self.input)));
             return;
         }
         self.driven.over();
         self.driven.forget();
-        if session.says_goodbye() {
+        if session.sink.says_goodbye() {
             drop(home.runtime.spawn(linger(session, self.input)));
         } else {
-            session.abort();
+            session.sink.abort();
         }
     }
 
@@ -237,7 +135,7 @@ impl<A: Application> Socket<A> {
         }
         if !self.adopted {
             self.adopted = true;
-            session.adopt(cx.waker());
+            session.sink.adopt(cx.waker());
         }
         if let Err(reason) = self.driven.attend() {
             let Stop(reason, goodbye) = reason.into();
@@ -304,13 +202,13 @@ impl Probe {
             return Err(DisconnectReason::TransportError.into());
         };
         match packet::parse(&text) {
-            Some(Packet::Ping("probe")) if !self.pinged && session.begin_upgrade() => {
+            Some(Packet::Ping("probe")) if !self.pinged && session.sink.begin_upgrade() => {
                 self.pinged = true;
-                drop(session.home.runtime.spawn(answer_probe(Arc::clone(&self.line))));
+                drop(session.home().runtime.spawn(answer_probe(Arc::clone(&self.line))));
                 Ok(false)
             }
             Some(Packet::Upgrade)
-                if self.pinged && session.finish_upgrade(Arc::clone(&self.line)) =>
+                if self.pinged && session.sink.finish_upgrade(Arc::clone(&self.line)) =>
             {
                 Ok(true)
             }
@@ -351,14 +249,13 @@ pub async fn refuse(line: Arc<Line>, input: Input) {
 /// peer might never see why.
 async fn linger(session: Arc<Session>, input: Input) {
     drop(timeout(FAREWELL, discard(input)).await);
-    session.abort();
+    session.sink.abort();
 }
 
-async fn discard(mut input: Input) {
+async fn discard(mut stream: Input) {
     let read = poll_fn(|cx| {
         loop {
-            match ready!(input.poll_batch(cx, |messages| *messages.consumed = messages.bytes.len()))
-            {
+            match ready!(stream.poll_batch(cx, input::pass_over)) {
                 Ok(Batch::Read(..)) => (),
                 Ok(Batch::End) | Err(_) => return Poll::Ready(()),
             }
