@@ -117,7 +117,7 @@ impl Error for StoreError {
 
 /// What SQLite's failure means. A full disk shows as `SQLITE_FULL` on a write of the log, and as
 /// `SQLITE_IOERR_SHMSIZE` where the shared-memory file of the log cannot grow.
-fn kind_of(cause: &rusqlite::Error) -> Kind {
+pub(super) fn kind_of(cause: &rusqlite::Error) -> Kind {
     let Some(failure) = cause.sqlite_error() else {
         let ours = matches!(
             cause,

@@ -10,7 +10,7 @@ use crate::call::quality::Sample;
 use crate::call::record::{CallRecord, ParticipantRecord};
 use crate::call::state::{CallType, ConnectionState, EndReason, Quality, Role, State};
 use crate::call::time::Timestamp;
-use crate::store::journal::{Journal, JournalOptions};
+use crate::store::journal::{Durable, Journal, JournalOptions};
 use crate::store::sqlite::Sqlite;
 use crate::store::{Change, Record, StoredSample, StoryEvent};
 
@@ -151,6 +151,6 @@ pub(super) async fn stored(folder: &Path, changes: Vec<Change>) -> (Sqlite, Jour
 }
 
 /// Sends a change, giving back nothing.
-pub(super) fn send(journal: &Journal<()>, change: Change) -> crate::store::journal::Durable {
+pub(super) fn send(journal: &Journal<()>, change: Change) -> Durable {
     journal.reserve().unwrap().send(Record::Change(Box::new(change)), ())
 }

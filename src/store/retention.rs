@@ -10,6 +10,7 @@ use crate::call::id::UserId;
 use crate::call::time::Timestamp;
 use crate::store::error::StoreError;
 use crate::store::journal::Journal;
+use crate::store::rows;
 
 /// Rows of one transaction: a few milliseconds of the writer's time.
 const ROWS: i64 = 500;
@@ -200,7 +201,7 @@ fn erase_keys(connection: &Connection, user: &UserId) -> rusqlite::Result<(u64, 
         .execute([user.as_str()])?;
     let live = connection
         .prepare_cached("SELECT count(*) FROM call_participants WHERE user_id = ?1")?
-        .query_row([user.as_str()], |row| crate::store::rows::natural(row, 0))?;
+        .query_row([user.as_str()], |row| rows::natural(row, 0))?;
     Ok((count(keys), live))
 }
 

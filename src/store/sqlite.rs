@@ -1,5 +1,6 @@
 //! The file under `DATA_DIR`: who may open it, its tables, and what happens when it is damaged.
 
+use std::error::Error as _;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,15 +10,17 @@ use std::time::Duration;
 use refinery::{Migration, Runner};
 use rusqlite::{Connection, OpenFlags};
 
-use crate::store::error::{Kind, StoreError};
+use crate::store::error::{self, Kind, StoreError};
 use crate::store::readers::Readers;
 
 /// The database's name in its directory.
 const FILE_NAME: &str = "calls.sqlite";
 /// Held for as long as a process uses the directory.
 const LOCK_NAME: &str = "calls.lock";
-/// SQLite's own files beside the database; they belong to it and move with it.
-const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
+/// Left by a process that met damage, so that the next checks all of the database.
+const SUSPECT: &str = "-suspect";
+/// Files beside the database that belong to it and move with it.
+const COMPANIONS: [&str; 3] = ["-wal", "-shm", SUSPECT];
 
 /// How long a connection waits for another program's lock, such as an operator's `sqlite3`.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -26,7 +29,8 @@ const CACHE_KIB: i64 = 16 * 1024;
 /// Prepared statements a connection keeps: more than there are in this part.
 const STATEMENTS: usize = 48;
 /// A database that was not closed in order is checked page by page up to this size; above it, that
-/// would hold up the start for seconds, and damage is found when a read meets it.
+/// would hold up the start for seconds; damage is found when the writer meets it, and the next start
+/// then checks all of it.
 const CHECKED_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// The smallest page of SQLite, so the smallest database.
 const FILE_BYTES_MIN: u64 = 512;
@@ -71,6 +75,14 @@ impl Sqlite {
     /// The database's path.
     pub fn file(&self) -> &Path {
         &self.shared.file
+    }
+
+    /// Has the next start check the whole database, whatever its size.
+    pub(super) fn suspect(&self) {
+        if let Err(cause) = File::create(beside(&self.shared.file, SUSPECT)) {
+            let error = StoreError::io("noting a suspicion")(cause);
+            tracing::error!(error = error.logged(), "the damage could not be noted");
+        }
     }
 
     /// The connections that reads use.
@@ -138,10 +150,15 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 /// Opens, checks and migrates the database once.
 fn prepare(file: &Path) -> Result<(), StoreError> {
     let unclean = was_interrupted(file);
+    let suspect = beside(file, SUSPECT);
     refuse_stump(file, unclean)?;
     let mut connection = connect(file)?;
-    if unclean {
-        check(&connection, file)?;
+    let is_small = fs::metadata(file).is_ok_and(|it| it.len() <= CHECKED_BYTES_MAX);
+    if suspect.exists() {
+        check(&connection)?;
+        fs::remove_file(suspect).map_err(StoreError::io("clearing a suspicion"))?;
+    } else if unclean && is_small {
+        check(&connection)?;
     }
     migrate(&mut connection)
 }
@@ -161,11 +178,8 @@ fn refuse_stump(file: &Path, unclean: bool) -> Result<(), StoreError> {
     Err(StoreError::new("looking at the database", Kind::Corrupt))
 }
 
-fn check(connection: &Connection, file: &Path) -> Result<(), StoreError> {
+fn check(connection: &Connection) -> Result<(), StoreError> {
     const DURING: &str = "checking the database";
-    if fs::metadata(file).is_ok_and(|it| it.len() > CHECKED_BYTES_MAX) {
-        return Ok(());
-    }
     let verdict: String = connection
         .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
         .map_err(StoreError::sqlite(DURING))?;
@@ -177,9 +191,9 @@ fn check(connection: &Connection, file: &Path) -> Result<(), StoreError> {
 
 fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     let failed = |cause: refinery::Error| {
-        // Kept apart from damage: a database of a newer version must never be set aside.
-        let asked = matches!(cause.kind(), refinery::error::Kind::Connection(..));
-        let kind = if asked { Kind::Io } else { Kind::Schema };
+        let sqlite = cause.source().and_then(|it| it.downcast_ref::<rusqlite::Error>());
+        // What is not SQLite's word is about versions: a newer database must never be set aside.
+        let kind = sqlite.map_or(Kind::Schema, error::kind_of);
         StoreError::caused("migrating the database", kind, cause)
     };
     // A damaged schema shows as SQLite's own error here, before it is wrapped beyond recognition.
@@ -244,6 +258,20 @@ mod tests {
         left
     }
 
+    /// Overwrites the root of a table in a database that nobody has open.
+    fn damage(file: &Path, table: &str) {
+        let connection = open_read_only(file).unwrap();
+        let sql = "SELECT rootpage FROM sqlite_schema WHERE name = ?1";
+        let page: usize = connection
+            .query_row(sql, [table], |row| row.get::<_, u32>(0))
+            .map(|it| usize::try_from(it).unwrap())
+            .unwrap();
+        drop(connection);
+        let mut bytes = fs::read(file).unwrap();
+        bytes[(page - 1) * 4_096..page * 4_096].fill(0x5a);
+        fs::write(file, bytes).unwrap();
+    }
+
     fn set_aside_in(folder: &Path) -> usize {
         let named = |it: &PathBuf| it.to_string_lossy().ends_with("damaged-1");
         fs::read_dir(folder).unwrap().map(|it| it.unwrap().path()).filter(named).count()
@@ -301,6 +329,38 @@ mod tests {
         let store = Sqlite::open(folder.path()).unwrap();
         assert_eq!(set_aside_in(folder.path()), 1);
         assert_eq!(store.live_snapshots().unwrap().len(), 0);
+    }
+
+    #[tokio::test]
+    async fn damage_that_the_writer_meets_is_noticed_at_the_next_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, journal) = fixture::journal(folder.path(), JournalOptions::default());
+        for number in 0..500 {
+            drop(fixture::send(&journal, fixture::change(number, 1)));
+        }
+        journal.close();
+        drop((store, journal));
+        let file = folder.path().join(FILE_NAME);
+        damage(&file, "call_events");
+        let (store, journal) = fixture::journal(folder.path(), JournalOptions::default());
+        assert_eq!(set_aside_in(folder.path()), 0, "it was closed in order, so it is not checked");
+        let refused = fixture::send(&journal, fixture::change(1, 2)).await;
+        assert_eq!(refused.unwrap_err().kind, Kind::Corrupt);
+        assert!(journal.has_failed());
+        journal.close();
+        drop((store, journal));
+        drop(Sqlite::open(folder.path()).unwrap());
+        assert_eq!(set_aside_in(folder.path()), 1);
+        assert!(!beside(&file, SUSPECT).exists());
+    }
+
+    #[test]
+    fn damage_that_the_migration_meets_is_set_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(Sqlite::open(folder.path()).unwrap());
+        damage(&folder.path().join(FILE_NAME), "refinery_schema_history");
+        drop(Sqlite::open(folder.path()).unwrap());
+        assert_eq!(set_aside_in(folder.path()), 1);
     }
 
     #[tokio::test]

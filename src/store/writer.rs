@@ -31,7 +31,7 @@ pub(super) struct Writer<A> {
     /// Why the last commit has to be tried again, and when.
     trouble: Option<(StoreError, Instant)>,
     /// Keeps the directory locked for as long as this thread may write.
-    _store: Sqlite,
+    store: Sqlite,
 }
 
 /// A record of the batch that the database refuses, by its place in the batch.
@@ -53,16 +53,7 @@ impl<A> Writer<A> {
         }
         let checkpointer = Checkpointer::start(&store, &mut connection)?;
         let backlog = VecDeque::new();
-        Ok(Self {
-            checkpointer,
-            connection,
-            queue,
-            options,
-            after,
-            backlog,
-            trouble: None,
-            _store: store,
-        })
+        Ok(Self { checkpointer, connection, queue, options, after, backlog, trouble: None, store })
     }
 
     /// The thread's whole life. However it ends, nobody is left waiting.
@@ -89,6 +80,9 @@ impl<A> Writer<A> {
             unwritten = self.backlog.len(),
             "the journal has failed: nothing is written any more"
         );
+        if error.kind == Kind::Corrupt {
+            self.store.suspect();
+        }
         self.queue.set_health(Health::Failed);
         error
     }
