@@ -108,7 +108,6 @@ fn copy(connection: &Connection) {
 mod tests {
     use std::fs;
 
-    use super::*;
     use crate::store::fixture;
     use crate::store::journal::{JournalOptions, Sync};
 

@@ -123,3 +123,97 @@ impl Drop for Place<'_> {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+
+    fn one(connection: &Connection) -> rusqlite::Result<i64> {
+        connection.query_row("SELECT 1", [], |row| row.get(0))
+    }
+
+    fn store() -> (tempfile::TempDir, Sqlite) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(folder.path()).unwrap();
+        (folder, store)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_query_that_runs_too_long_is_stopped() {
+        let (_folder, store) = store();
+        let (started, begun) = sync_channel(1);
+        let endless = store.read("running for ever", move |connection| {
+            started.send(()).unwrap();
+            let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)
+                SELECT count(*) FROM n";
+            connection.query_row(sql, [], |row| row.get::<_, i64>(0))
+        });
+        let time = async {
+            while begun.try_recv().is_err() {
+                tokio::task::yield_now().await;
+            }
+            tokio::time::advance(RUN_MAX).await;
+        };
+        let (result, ()) = tokio::join!(endless, time);
+        assert_eq!(result.unwrap_err().kind, Kind::Busy);
+        // All connections come back.
+        for _ in 0..2 * CONNECTIONS {
+            assert_eq!(store.read("reading", one).await.unwrap(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn too_many_who_wait_are_refused() {
+        let (_folder, store) = store();
+        let mut holding = Vec::new();
+        let mut reads = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let (release, held) = sync_channel::<()>(0);
+            let (started, begun) = oneshot::channel();
+            let store = store.clone();
+            reads.push(tokio::spawn(async move {
+                let query = move |connection: &Connection| {
+                    started.send(()).unwrap();
+                    _ = held.recv();
+                    one(connection)
+                };
+                store.read("holding a connection", query).await
+            }));
+            begun.await.unwrap();
+            holding.push(release);
+        }
+        for _ in 0..WAITING_MAX {
+            let store = store.clone();
+            reads.push(tokio::spawn(async move { store.read("waiting", one).await }));
+        }
+        while store.readers().waiting.load(Ordering::Relaxed) < WAITING_MAX {
+            tokio::task::yield_now().await;
+        }
+        let refused = store.read("one too many", one).await;
+        assert_eq!(refused.unwrap_err().kind, Kind::Busy);
+        drop(holding);
+        for read in reads {
+            assert_eq!(read.await.unwrap().unwrap(), 1);
+        }
+        assert_eq!(store.readers().waiting.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn a_query_that_panics_costs_one_answer() {
+        let (_folder, store) = store();
+        for _ in 0..2 * CONNECTIONS {
+            let broken = store.read("panicking", |_| -> rusqlite::Result<()> { panic!("broken") });
+            assert_eq!(broken.await.unwrap_err().kind, Kind::Io);
+        }
+        assert_eq!(store.read("reading", one).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn readers_cannot_write() {
+        let (_folder, store) = store();
+        let write = |it: &Connection| it.execute("DELETE FROM calls", []);
+        assert_eq!(store.read("writing", write).await.unwrap_err().kind, Kind::Io);
+    }
+}
