@@ -37,7 +37,7 @@ impl Sqlite {
         self.read("reading the statistics", move |connection| {
             let mut tally = Tally::default();
             each_call(connection, since, now, |life| tally.add(&life))?;
-            Ok(tally.stats(since, now))
+            Ok(tally.stats(since))
         })
         .await
     }
@@ -61,7 +61,7 @@ fn each_call(
     // What is over is found by its end; what is not, by its snapshot: both are short ways.
     const SQL: &str = "
         SELECT state, created_at, started_at, ended_at, duration FROM calls
-            WHERE ended_at >= ?1 AND created_at <= ?2
+            WHERE ended_at > ?1 AND created_at <= ?2
         UNION ALL
         SELECT c.state, c.created_at, c.started_at, c.ended_at, c.duration
             FROM live_calls l CROSS JOIN calls c ON c.id = l.call_id
@@ -112,10 +112,11 @@ impl Tally {
             self.connecting.add(Timestamp(started).since(Timestamp(life.created_at)).as_secs_f64());
         }
         self.starts.push(life.created_at);
-        self.ends.extend(life.ended_at);
+        // A call that is over at once was there all the same.
+        self.ends.extend(life.ended_at.map(|it| it.max(life.created_at.saturating_add(1))));
     }
 
-    fn stats(mut self, since: Timestamp, now: Timestamp) -> Stats {
+    fn stats(mut self, since: Timestamp) -> Stats {
         let over = Mean { sum: real(self.completed), count: self.completed + self.failed };
         Stats {
             total_calls: self.active + self.completed + self.failed,
@@ -125,19 +126,20 @@ impl Tally {
             average_duration: self.duration.value(),
             average_connection_time: self.connecting.value(),
             success_rate: over.value(),
-            peak_concurrent_calls: self.peak(since, now),
+            peak_concurrent_calls: self.peak(since),
         }
     }
 
     /// The most calls alive at once. Every call was alive in the window, so the count at any start,
-    /// moved into the window, is one of a moment in it.
-    fn peak(&mut self, since: Timestamp, now: Timestamp) -> u64 {
+    /// moved into the window, is one of a moment in it. Every call ends after it starts: its end is
+    /// never counted first.
+    fn peak(&mut self, since: Timestamp) -> u64 {
         self.starts.sort_unstable();
         self.ends.sort_unstable();
         let (mut ended, mut alive, mut peak) = (0_usize, 0_u64, 0_u64);
-        for start in self.starts.iter().map(|&it| it.clamp(since.0, now.0.max(since.0))) {
+        for start in self.starts.iter().map(|&it| it.max(since.0)) {
             // A call that ends as another starts makes room for it.
-            while self.ends.get(ended).is_some_and(|&end| end <= start && end > since.0) {
+            while self.ends.get(ended).is_some_and(|&end| end <= start) {
                 ended += 1;
                 alive -= 1;
             }
@@ -176,6 +178,10 @@ fn real(number: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::option;
+    use proptest::prelude::{prop_assert_eq, proptest};
+
     use super::*;
     use crate::store::{Change, fixture};
 
@@ -244,7 +250,9 @@ mod tests {
             (vec![(50_000, 60_000), (60_000, 70_000)], 1),
             (vec![(50_000, 60_001), (60_000, 70_000)], 2),
             (vec![(10_000, 90_000), (20_000, 80_000), (30_000, 35_000)], 2),
-            (vec![(10_000, 40_000), (10_000, 40_000)], 2),
+            (vec![(10_000, 40_000), (10_000, 40_000)], 0),
+            (vec![(10_000, 40_000), (50_000, 60_000), (60_000, 70_000)], 1),
+            (vec![(50_000, 50_000), (50_000, 50_000), (50_001, 50_001)], 2),
             (vec![(50_000, 90_000), (51_000, 52_000), (53_000, 54_000), (55_000, 56_000)], 2),
         ] {
             let folder = tempfile::tempdir().unwrap();
@@ -253,6 +261,36 @@ mod tests {
             let (store, _journal) = fixture::stored(folder.path(), changes.collect()).await;
             let stats = store.stats(SINCE, NOW).await.unwrap();
             assert_eq!(stats.peak_concurrent_calls, peak, "{lives:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_peak_is_that_of_every_moment_looked_at(
+            lives in vec((0..30_i64, option::of(0..10_i64)), 0..12),
+            since in 0..30_i64,
+        ) {
+            let end = |&(from, length): &(i64, Option<i64>)| length.map(|it| from + it);
+            let in_window: Vec<_> =
+                lives.iter().filter(|it| end(it).is_none_or(|end| end > since)).collect();
+            let mut tally = Tally::default();
+            for it in &in_window {
+                tally.add(&Life {
+                    state: State::Missed,
+                    created_at: it.0,
+                    started_at: None,
+                    ended_at: end(it),
+                    duration: None,
+                });
+            }
+            let alive = |moment: i64| {
+                let is = |it: &&&(i64, Option<i64>)| {
+                    it.0 <= moment && end(it).is_none_or(|end| moment < end.max(it.0 + 1))
+                };
+                in_window.iter().filter(is).count()
+            };
+            let expected = (since..60).map(alive).max().unwrap_or(0);
+            prop_assert_eq!(tally.peak(Timestamp(since)), u64::try_from(expected).unwrap());
         }
     }
 
