@@ -32,12 +32,13 @@ const REFUSED = [
   '--use-fake-device-for-media-stream=device-count=1,fps=10',
 ];
 
-/** A browser whose devices are false ones, or (`refused`) one that refuses them all. */
-export function launch({ refused = false } = {}) {
+/** A browser whose devices are false ones, or (`refused`) one that refuses them all; `clip` is what its camera shows. */
+export function launch({ refused = false, clip } = {}) {
+  const film = clip === undefined ? [] : [`--use-file-for-fake-video-capture=${clip}`];
   return chromium.launch({
     executablePath: CHROMIUM,
     headless: true,
-    args: [...FLAGS, ...(refused ? REFUSED : DEVICES)],
+    args: [...FLAGS, ...(refused ? REFUSED : DEVICES), ...film],
   });
 }
 
@@ -165,6 +166,8 @@ export async function lastCall(one) {
 export async function shot(one, name) {
   if (OUTPUT === undefined) return;
   mkdirSync(OUTPUT, { recursive: true });
+  // No tooltip in it.
+  await one.page.mouse.move(1, 1);
   await one.page.screenshot({ path: join(OUTPUT, `${name}.png`) });
 }
 

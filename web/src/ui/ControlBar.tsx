@@ -57,7 +57,7 @@ export function ControlBar() {
       />
       <IconButton
         icon="people"
-        label="People in this call"
+        label={`People in this call, ${count}`}
         keyName="P"
         testid="open-people"
         size={22}

@@ -1,0 +1,111 @@
+// A network that goes away and comes back, a page that is loaded anew, a camera that is refused.
+import assert from 'node:assert/strict';
+import { after, afterEach, before, describe, it } from 'node:test';
+import { accept, call, lastCall, launch, person, phase, sees, unharmed, until } from './support.mjs';
+
+let browser;
+const there = [];
+
+before(async () => {
+  browser = await launch();
+});
+after(() => browser?.close());
+afterEach(async () => {
+  await Promise.all(there.splice(0).map((one) => one.context.close()));
+});
+
+async function pair() {
+  const all = await Promise.all([person(browser, 'Ada'), person(browser, 'Grace')]);
+  there.push(...all);
+  return all;
+}
+
+async function talk(ada, grace) {
+  await call(ada, [grace]);
+  await accept(grace);
+  await Promise.all([sees(ada, grace), sees(grace, ada)]);
+}
+
+describe('a network that is cut', () => {
+  it('is told, comes back by itself, and the call has gone on', async () => {
+    const [ada, grace] = await pair();
+    await talk(ada, grace);
+    await grace.context.setOffline(true);
+    await grace.page.getByTestId('notice-line').waitFor();
+    await ada.page.locator(`[data-testid=tile-${grace.id}][data-state=reconnecting]`).waitFor();
+    assert.equal(await ada.page.getByTestId(`tile-state-${grace.id}`).textContent(), 'Reconnecting …');
+    await grace.context.setOffline(false);
+    await grace.page.locator('[data-testid=stage][data-line=online]').waitFor();
+    await ada.page.locator(`[data-testid=tile-${grace.id}][data-state=connected]`).waitFor();
+    await Promise.all([sees(ada, grace), sees(grace, ada)]);
+    await grace.page.getByTestId('mute').click();
+    await ada.page.getByTestId(`muted-${grace.id}`).waitFor();
+    unharmed(ada, grace);
+  });
+
+  it('hides nothing that happened meanwhile', async () => {
+    const [ada, grace] = await pair();
+    await talk(ada, grace);
+    await grace.context.setOffline(true);
+    await grace.page.getByTestId('notice-line').waitFor();
+    await ada.page.getByTestId('hang-up').click();
+    await phase(ada, 'over');
+    await grace.context.setOffline(false);
+    await phase(grace, 'over');
+    assert.equal((await lastCall(grace)).reason, 'normal');
+    unharmed(ada, grace);
+  });
+});
+
+describe('media that is lost', () => {
+  it('is mended by a new offer', async () => {
+    const [ada, grace] = await pair();
+    await talk(ada, grace);
+    // A reload of the other side is the hardest: all it had is gone, and it has another fingerprint.
+    await grace.page.reload();
+    await phase(grace, 'talking');
+    await Promise.all([sees(grace, ada), sees(ada, grace)]);
+    assert.equal(await ada.page.getByTestId('call-state').getAttribute('data-state'), 'connected');
+    unharmed(ada, grace);
+  });
+
+  it('is mended after a restart of ICE from both sides at once', async () => {
+    const [ada, grace] = await pair();
+    await talk(ada, grace);
+    const restarts = (one) =>
+      one.page.evaluate(() => {
+        const [{ pc }] = window.__call.peers();
+        Object.defineProperty(pc, 'connectionState', { configurable: true, get: () => 'failed' });
+        pc.onconnectionstatechange();
+        delete pc.connectionState;
+      });
+    await Promise.all([restarts(ada), restarts(grace)]);
+    await until('both are stable again', async () => {
+      const states = await Promise.all(
+        [ada, grace].map((one) => one.page.evaluate(() => window.__call.peers()[0].pc.signalingState)),
+      );
+      return states.every((state) => state === 'stable');
+    });
+    await Promise.all([sees(ada, grace), sees(grace, ada)]);
+    unharmed(ada, grace);
+  });
+});
+
+describe('devices that are refused', () => {
+  it('are told in words, and the call goes on to listen and look', async () => {
+    const refusing = await launch({ refused: true });
+    try {
+      const [ada, linus] = await Promise.all([person(browser, 'Ada'), person(refusing, 'Linus')]);
+      there.push(ada);
+      await call(ada, [linus]);
+      await accept(linus);
+      await linus.page.locator('[data-testid=notice-camera][data-why=refused]').waitFor();
+      assert.match(await linus.page.getByTestId('notice-camera').textContent(), /The camera is blocked/);
+      await sees(linus, ada);
+      await ada.page.locator(`[data-testid=tile-${linus.id}][data-video=false][data-audio=false]`).waitFor();
+      unharmed(ada, linus);
+    } finally {
+      await refusing.close();
+    }
+  });
+});
