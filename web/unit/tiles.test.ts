@@ -85,13 +85,22 @@ describe('the grid', () => {
 });
 
 describe('a shared screen', () => {
-  it.each(STAGES)('is larger than all faces together on $name', ({ width, height }) => {
-    const { main, faces } = spotlightBoxes(4, width, height, 8);
-    expect(main.width * main.height).toBeGreaterThan(area(faces));
-    for (const face of faces) {
-      expect(inside(face, width, height)).toBe(true);
-      expect(apart(face, main, 7.9)).toBe(true);
+  it.each(STAGES)('is larger than any face on $name, and nothing lies over another', ({ width, height }) => {
+    for (let count = 1; count <= 8; count += 1) {
+      const { main, faces } = spotlightBoxes(count, width, height, 8);
+      expect(inside(main, width, height)).toBe(true);
+      for (const face of faces) {
+        expect(main.width * main.height).toBeGreaterThan(face.width * face.height);
+        expect(inside(face, width, height)).toBe(true);
+        expect(apart(face, main, 7.9)).toBe(true);
+      }
     }
+  });
+
+  it('is as wide as a phone, and leaves what it cannot use to the faces', () => {
+    const { main, faces } = spotlightBoxes(2, 374, 680, 8);
+    expect(main).toMatchObject({ width: 374, height: 340 });
+    expect(area(faces)).toBeGreaterThan(0.8 * 374 * (680 - 340 - 16));
   });
 
   it('has the stage to itself without faces', () => {

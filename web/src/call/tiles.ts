@@ -55,9 +55,13 @@ function place(
   });
 }
 
-/** The share of a wide stage that faces get beside a shared screen, and of a tall one below it. */
-const STRIP_BESIDE = 0.2;
-const STRIP_BELOW = 0.24;
+/** The least that faces get beside a shared screen on a wide stage, and below it on a tall one, as a share of the stage. */
+const LEAST_BESIDE = 0.2;
+const LEAST_BELOW = 0.24;
+/** A screen's own shape: what is left of the stage beyond it is for faces rather than for black bars. */
+const SCREEN = 16 / 9;
+/** The least of the stage that a screen gets all the same: no face is larger than it. */
+const LEAST_SCREEN = 0.5;
 
 /** A shared screen as large as it can be with `faces` tiles in a strip beside it, or below on a tall stage. */
 export function spotlightBoxes(
@@ -67,20 +71,18 @@ export function spotlightBoxes(
   gap: number,
 ): { main: Box; faces: Box[] } {
   if (faces < 1) return { main: { x: 0, y: 0, width, height }, faces: [] };
-  if (width >= height) {
-    const strip = Math.min(260, Math.max(120, width * STRIP_BESIDE));
-    const boxes = gridBoxes(faces, strip, height, gap);
-    const x = width - strip;
+  if (width >= height * 1.2) {
+    const main = Math.min(width * (1 - LEAST_BESIDE) - gap, Math.max(height * SCREEN, width * LEAST_SCREEN));
+    const boxes = gridBoxes(faces, width - main - gap, height, gap);
     return {
-      main: { x: 0, y: 0, width: x - gap, height },
-      faces: boxes.map((box) => ({ ...box, x: box.x + x })),
+      main: { x: 0, y: 0, width: main, height },
+      faces: boxes.map((box) => ({ ...box, x: box.x + main + gap })),
     };
   }
-  const strip = Math.max(96, height * STRIP_BELOW);
-  const boxes = gridBoxes(faces, width, strip, gap);
-  const y = height - strip;
+  const main = Math.min(height * (1 - LEAST_BELOW) - gap, Math.max(width / SCREEN, height * LEAST_SCREEN));
+  const boxes = gridBoxes(faces, width, height - main - gap, gap);
   return {
-    main: { x: 0, y: 0, width, height: y - gap },
-    faces: boxes.map((box) => ({ ...box, y: box.y + y })),
+    main: { x: 0, y: 0, width, height: main },
+    faces: boxes.map((box) => ({ ...box, y: box.y + main + gap })),
   };
 }
