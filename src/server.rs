@@ -30,7 +30,7 @@ use crate::socketio::endpoint::Endpoint;
 use crate::socketio::engine::options::{CorsOrigins, Options};
 use crate::socketio::hub::Hub;
 use crate::store::error::StoreError;
-use crate::store::journal::{JournalOptions, Sync};
+use crate::store::options::{JournalOptions, Sync};
 use crate::store::retention::RetentionOptions;
 use crate::store::sqlite::Sqlite;
 use crate::telemetry::Figures;

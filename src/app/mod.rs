@@ -31,7 +31,8 @@ use crate::registry::admission::Admission;
 use crate::registry::calls::Calls;
 use crate::socketio::hub::Hub;
 use crate::store::error::StoreError;
-use crate::store::journal::{Journal, JournalOptions};
+use crate::store::journal::Journal;
+use crate::store::options::JournalOptions;
 use crate::store::retention::RetentionOptions;
 use crate::store::sqlite::Sqlite;
 

@@ -15,7 +15,6 @@ use crate::call::participant::Participant;
 use crate::call::record::CallFacts;
 use crate::call::state::ConnectionState;
 use crate::config::rates::Rule;
-use crate::store::StoredCall;
 use crate::store::history::{Cursor, HistoryQuery};
 use crate::store::quality::{QualitySummary, Spread};
 use crate::store::stats::Stats;
@@ -133,10 +132,6 @@ impl<'a> ResumedEvent<'a> {
     }
 }
 
-fn facts_of(stored: StoredCall) -> CallFacts {
-    CallFacts { call: stored.call, participants: stored.participants }
-}
-
 #[derive(Serialize)]
 struct ResumedEvents<'a> {
     mode: &'static str,
@@ -156,7 +151,7 @@ impl App {
         let now = self.clock.now();
         match self.calls.read(id, |call| CallFacts::of(call, now)) {
             Some(facts) => Ok(Some(facts)),
-            None => Ok(self.store.call(id).await?.map(facts_of)),
+            None => Ok(self.store.call(id).await?),
         }
     }
 
@@ -215,9 +210,8 @@ impl App {
         let (limit, offset) = (query.limit, query.offset);
         let page = self.store.history(user, query).await?;
         let next_cursor = page.next.map(Cursor::encode);
-        let calls: Vec<CallFacts> = page.calls.into_iter().map(facts_of).collect();
         json(&HistoryView {
-            calls: calls.iter().map(CallEntry::from).collect(),
+            calls: page.calls.iter().map(CallEntry::from).collect(),
             pagination: Pagination { limit, offset, total: page.total, next_cursor },
         })
     }

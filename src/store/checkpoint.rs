@@ -109,7 +109,7 @@ mod tests {
     use std::fs;
 
     use crate::store::fixture;
-    use crate::store::journal::{JournalOptions, Sync};
+    use crate::store::options::{JournalOptions, Sync};
 
     /// What one change of the test adds to the log.
     const SNAPSHOT_BYTES: usize = 64 * 1024;

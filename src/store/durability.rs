@@ -13,7 +13,8 @@ use crate::call::state::State;
 use crate::store::Record;
 use crate::store::error::Kind;
 use crate::store::fixture;
-use crate::store::journal::{Journal, JournalOptions};
+use crate::store::journal::Journal;
+use crate::store::options::JournalOptions;
 use crate::store::sqlite::Sqlite;
 
 /// Where the child writes; set by the test that starts it.

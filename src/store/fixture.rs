@@ -10,7 +10,8 @@ use crate::call::quality::Sample;
 use crate::call::record::{CallRecord, ParticipantRecord};
 use crate::call::state::{CallType, ConnectionState, EndReason, Quality, Role, State};
 use crate::call::time::Timestamp;
-use crate::store::journal::{Durable, Journal, JournalOptions};
+use crate::store::journal::{Durable, Journal};
+use crate::store::options::JournalOptions;
 use crate::store::sqlite::Sqlite;
 use crate::store::{Change, Record, StoredSample, StoryEvent};
 

@@ -7,10 +7,10 @@ use rusqlite::{Connection, OptionalExtension, ToSql, named_params, params_from_i
 use uuid::Uuid;
 
 use crate::call::id::{CallId, ChatId, UserId};
+use crate::call::record::CallFacts;
 use crate::call::record::{CallRecord, ParticipantRecord};
 use crate::call::state::{CallType, State};
 use crate::call::time::Timestamp;
-use crate::store::StoredCall;
 use crate::store::error::StoreError;
 use crate::store::rows::{self, IdText};
 use crate::store::sqlite::Sqlite;
@@ -81,7 +81,7 @@ pub struct HistoryQuery {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryPage {
     /// Newest first, by creation; of one millisecond, the greater id first.
-    pub calls: Vec<StoredCall>,
+    pub calls: Vec<CallFacts>,
     /// How many calls the query has in all, whatever the page.
     pub total: u64,
     /// Where the next page begins, if there is one.
@@ -90,7 +90,7 @@ pub struct HistoryPage {
 
 impl Sqlite {
     /// A call, live or past, as it was last stored.
-    pub async fn call(&self, id: CallId) -> Result<Option<StoredCall>, StoreError> {
+    pub async fn call(&self, id: CallId) -> Result<Option<CallFacts>, StoreError> {
         self.read("reading a call", move |connection| {
             let sql = format!("SELECT {} FROM calls c WHERE c.id = ?1", rows::CALL);
             let mut statement = connection.prepare_cached(&sql)?;
@@ -253,7 +253,7 @@ fn borrowed(values: &[Named<Value>]) -> Vec<Named<&dyn ToSql>> {
 fn with_participants(
     connection: &Connection,
     calls: Vec<CallRecord>,
-) -> rusqlite::Result<Vec<StoredCall>> {
+) -> rusqlite::Result<Vec<CallFacts>> {
     // A fixed number of places keeps one prepared statement for every page; the rest stay NULL.
     let places = if calls.len() == 1 { 1 } else { usize::from(HISTORY_LIMIT_MAX) };
     let sql = format!(
@@ -272,7 +272,7 @@ fn with_participants(
         let from = participants.partition_point(|it| it.call < call.id);
         let to = participants.partition_point(|it| it.call <= call.id);
         let participants = participants.get_mut(from..to).unwrap_or_default().to_vec();
-        StoredCall { call, participants }
+        CallFacts { call, participants }
     };
     Ok(calls.into_iter().map(stored).collect())
 }

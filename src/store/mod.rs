@@ -10,6 +10,7 @@ mod checkpoint;
 pub mod error;
 pub mod history;
 pub mod journal;
+pub mod options;
 pub mod quality;
 mod queue;
 mod readers;
@@ -90,15 +91,6 @@ pub enum Record {
     Change(Box<Change>),
     /// A quality sample.
     Sample(Box<StoredSample>),
-}
-
-/// A call with everyone who was ever in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredCall {
-    /// The call.
-    pub call: CallRecord,
-    /// Its participants, the initiator first.
-    pub participants: Vec<ParticipantRecord>,
 }
 
 #[cfg(test)]

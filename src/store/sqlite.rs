@@ -242,7 +242,7 @@ mod tests {
 
     use super::*;
     use crate::store::fixture;
-    use crate::store::journal::JournalOptions;
+    use crate::store::options::JournalOptions;
 
     /// A directory as a killed process leaves it: `calls` calls, each its own commit, most of them in
     /// the log only.

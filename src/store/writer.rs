@@ -9,7 +9,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::store::checkpoint::Checkpointer;
 use crate::store::error::{Kind, StoreError};
-use crate::store::journal::JournalOptions;
+use crate::store::options::JournalOptions;
 use crate::store::queue::{Entry, Health, Queue};
 use crate::store::sqlite::Sqlite;
 use crate::store::write::{self, Written};
