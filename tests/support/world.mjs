@@ -117,7 +117,7 @@ export class World {
 
   /** So many of them. */
   people(count) {
-    return Array.from({ length: count }, (_, index) => this.person(String.fromCharCode(97 + index)));
+    return Array.from({ length: count }, (_, index) => this.person((10 + index).toString(36)));
   }
 
   /** So many, each with one device: `[[person, device], ...]`. */
