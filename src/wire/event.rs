@@ -158,7 +158,7 @@ pub fn encode(call: &Call, notice: &Notice) -> EncodedEvent {
             QualityChanged {
                 user_id: user.as_str(),
                 quality: quality.as_str(),
-                previous: previous.map(|it| it.as_str()),
+                previous: previous.map(super::super::call::state::Quality::as_str),
             },
         ),
         Event::EndingSoon { ends_at } => {

@@ -34,7 +34,7 @@ impl<'a> Invitation<'a> {
             r#type: call.call_type.as_str(),
             initiator_id: call.initiator.as_str(),
             initiator_name: call.initiator_name.as_deref(),
-            chat_id: call.chat.as_ref().map(|it| it.as_str()),
+            chat_id: call.chat.as_ref().map(super::super::call::id::ChatId::as_str),
             is_group: call.is_group,
             participants: participants.iter().map(UserId::as_str).collect(),
             expires_at: Iso(expires_at),
