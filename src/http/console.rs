@@ -4,6 +4,8 @@
 
 use std::collections::HashMap;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use flate2::Compression;
 use http::header::{
@@ -97,8 +99,7 @@ impl Asset {
             || content_type.ends_with("json")
             || content_type.ends_with("svg+xml");
         let packed = if is_text { gzip(&plain, Compression::best()) } else { None };
-        let tag: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        let tag = HeaderValue::try_from(format!("\"{tag}\""))
+        let tag = HeaderValue::try_from(format!("\"{}\"", URL_SAFE_NO_PAD.encode(hash)))
             .unwrap_or_else(|_| HeaderValue::from_static("\"\""));
         Self { content_type, plain, packed, tag, is_hashed: path.starts_with(HASHED) }
     }

@@ -310,13 +310,7 @@ mod tests {
             {"success":true,"message":"Call ended successfully"}"#]],
         )
         .await;
-        check(
-            empty(StatusCode::NO_CONTENT),
-            expect![[r#"
-            204 No Content
-        "#]],
-        )
-        .await;
+        check(empty(StatusCode::NO_CONTENT), expect![["204 No Content\n"]]).await;
         check(
             Failure::not_found().reply(),
             expect![[r#"
@@ -361,7 +355,7 @@ mod tests {
     fn every_code_of_the_contract_has_its_status() {
         let table: Vec<_> =
             STATUS.iter().map(|(code, status)| format!("{code} {}", status.as_u16())).collect();
-        expect![[r#"
+        expect![[r"
             invalid_request 400
             unauthorized 401
             forbidden 403
@@ -384,7 +378,7 @@ mod tests {
             media_unavailable 503
             storage_full 503
             history_unavailable 503
-            recording_unavailable 503"#]]
+            recording_unavailable 503"]]
         .assert_eq(&table.join("\n"));
         assert_eq!(status_of("no such code"), StatusCode::INTERNAL_SERVER_ERROR);
     }

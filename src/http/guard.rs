@@ -1,1 +1,162 @@
-//! Soon.
+//! Stands between a connection and hyper: refuses ambiguous bytes, and clients that take their time.
+//!
+//! Ambiguous bytes are replaced by a head that hyper cannot read, and the stream ends there, so
+//! that hyper answers 400 and closes. hyper's own time-out for heads also counts the pause before them,
+//! so the short one is kept here and hyper's is the one for idle connections.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+use super::framing::Framing;
+
+/// How long a head may take, from its first byte, or from the start of the connection.
+pub const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long a client may take nothing of what is sent to it.
+pub const WRITE_STALL_MAX: Duration = Duration::from_secs(10);
+
+/// What is read instead of what must not pass, after a NUL, which stands nowhere in HTTP/1: hyper
+/// looks for the end of a head before it looks at what is in it.
+const END: &[u8] = b"\r\n\r\n";
+
+/// A connection whose bytes have been looked at.
+#[derive(Debug)]
+pub struct Guarded<S> {
+    inner: S,
+    framing: Framing,
+    /// What is left of [`END`], once the bytes have broken a rule.
+    cut: Option<&'static [u8]>,
+    head_timer: Option<Pin<Box<Sleep>>>,
+    write_timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Guarded<S> {
+    /// Guards `inner` from its first byte on.
+    pub fn new(inner: S) -> Self {
+        let framing = Framing::new();
+        Self { inner, framing, cut: None, head_timer: None, write_timer: None }
+    }
+
+    /// The connection itself, for a protocol that is no longer HTTP.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+
+    /// Looks at what was read; what must not pass is cut off.
+    fn look(&mut self, buffer: &mut ReadBuf<'_>, before: usize) {
+        let fresh = buffer.filled().get(before..).unwrap_or_default();
+        let Err(cut) = self.framing.pass(fresh) else { return };
+        tracing::debug!(breach = cut.breach, "ambiguous bytes");
+        let at = before + cut.at;
+        if let Some(byte) = buffer.filled_mut().get_mut(at) {
+            *byte = 0;
+        }
+        buffer.set_filled(at + 1);
+        self.cut = Some(END);
+    }
+
+    /// The client's time runs while a head is awaited.
+    fn poll_head_time(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.framing.is_in_head() {
+            self.head_timer = None;
+            return Poll::Pending;
+        }
+        let timer = self.head_timer.get_or_insert_with(|| Box::pin(sleep(HEAD_TIME_MAX)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// The client's time runs while it takes nothing.
+    fn poll_write_time<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.write_timer = None;
+            return written;
+        }
+        let timer = self.write_timer.get_or_insert_with(|| Box::pin(sleep(WRITE_STALL_MAX)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Sees the answer that turns the connection into something else.
+    fn notice(&mut self, answer: &[u8]) {
+        if self.framing.may_upgrade() && answer.starts_with(b"HTTP/1.1 101") {
+            self.framing.open();
+            self.head_timer = None;
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if let Some(end) = &mut this.cut {
+            let (now, later) = end.split_at(end.len().min(buffer.remaining()));
+            buffer.put_slice(now);
+            *end = later;
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        match Pin::new(&mut this.inner).poll_read(cx, buffer) {
+            Poll::Pending => this.poll_head_time(cx),
+            Poll::Ready(read) => {
+                this.look(buffer, before);
+                if !this.framing.is_in_head() {
+                    this.head_timer = None;
+                }
+                Poll::Ready(read)
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.notice(bytes);
+        let written = Pin::new(&mut this.inner).poll_write(cx, bytes);
+        this.poll_write_time(cx, written)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.notice(slices.first().map_or(&[], |it| &**it));
+        let written = Pin::new(&mut this.inner).poll_write_vectored(cx, slices);
+        this.poll_write_time(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.inner).poll_flush(cx);
+        this.poll_write_time(cx, flushed)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let shut = Pin::new(&mut this.inner).poll_shutdown(cx);
+        this.poll_write_time(cx, shut)
+    }
+}

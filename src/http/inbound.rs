@@ -14,7 +14,7 @@ use http::header::{
     X_FRAME_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, request};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Collected};
 use hyper::body::Body as _;
 
 use super::exchange::empty;
@@ -38,10 +38,20 @@ const HEADERS_EXPOSED: &str = "retry-after, x-request-id";
 pub struct Inbound {
     id: HeaderValue,
     origin: Option<HeaderValue>,
-    is_preflight: bool,
-    is_head: bool,
+    kind: Kind,
     takes_gzip: bool,
     secure: bool,
+}
+
+/// What is special about a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A browser asks whether a page may send the real request.
+    Preflight,
+    /// Everything but the body is wanted.
+    Head,
+    /// Nothing.
+    Plain,
 }
 
 impl Inbound {
@@ -49,11 +59,15 @@ impl Inbound {
     pub fn of(head: &request::Parts, secure: bool) -> Self {
         let headers = &head.headers;
         let asks_method = headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+        let kind = match head.method {
+            Method::OPTIONS if asks_method => Kind::Preflight,
+            Method::HEAD => Kind::Head,
+            _ => Kind::Plain,
+        };
         Self {
             id: headers.get(REQUEST_ID).filter(|it| is_sane(it)).cloned().unwrap_or_else(new_id),
             origin: headers.get(ORIGIN).cloned(),
-            is_preflight: head.method == Method::OPTIONS && asks_method,
-            is_head: head.method == Method::HEAD,
+            kind,
             takes_gzip: takes_gzip(headers),
             secure,
         }
@@ -74,7 +88,7 @@ impl Inbound {
         let mut reply = empty(StatusCode::NO_CONTENT);
         let allow = HeaderValue::from_static(allow);
         let headers = reply.headers_mut();
-        if self.is_preflight {
+        if self.kind == Kind::Preflight {
             headers.insert(ACCESS_CONTROL_ALLOW_METHODS, allow.clone());
             let allowed = HeaderValue::from_static(HEADERS_ALLOWED);
             headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
@@ -103,7 +117,7 @@ impl Inbound {
         if self.secure {
             headers.insert(STRICT_TRANSPORT_SECURITY, fixed("max-age=31536000"));
         }
-        if self.is_head {
+        if self.kind == Kind::Head {
             let length = body.size_hint().exact().unwrap_or_default();
             headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
             body = Body::default();
@@ -166,7 +180,7 @@ fn pays(headers: &HeaderMap, body: &Body) -> bool {
 
 async fn packed(body: Body, headers: &mut HeaderMap) -> Body {
     // A body in memory is there at once and cannot fail.
-    let plain = body.collect().await.map(|it| it.to_bytes()).unwrap_or_default();
+    let plain = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
     let Some(packed) = gzip(&plain, Compression::fast()) else { return Body::new(plain) };
     headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     headers.append(VARY, HeaderValue::from_static("accept-encoding"));

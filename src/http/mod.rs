@@ -7,6 +7,8 @@
 
 pub mod console;
 pub mod exchange;
+mod framing;
+pub mod gate;
 pub mod guard;
 pub mod inbound;
 pub mod listener;
