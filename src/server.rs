@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use crate::app::effects::deliver;
 use crate::app::tending::tend;
@@ -22,10 +23,14 @@ use crate::config::{Calls, Config, JournalSync, Origins, Server, SettingError};
 use crate::events::Events;
 use crate::http::Reply;
 use crate::http::console::Console;
+use crate::http::gate::Gate;
+use crate::http::listener::{self, serve};
 use crate::http::probes::Probes;
 use crate::http::service::Api;
+use crate::http::tls::{Tls, TlsError};
 use crate::limits::{Limits, client_address};
 use crate::media::ice::Ice;
+use crate::shutdown::{self, Reloads, Stop};
 use crate::socketio::endpoint::Endpoint;
 use crate::socketio::engine::options::{CorsOrigins, Options};
 use crate::socketio::hub::Hub;
@@ -47,6 +52,9 @@ pub enum StartError {
     /// The store can't be opened.
     #[error("DATA_DIR: {0}")]
     Store(#[from] StoreError),
+    /// `TLS_CERT` or `TLS_KEY` can't be used.
+    #[error("TLS_CERT, TLS_KEY: {0}")]
+    Tls(#[from] TlsError),
     /// A port can't be had.
     #[error("{variable}: {address} can't be listened on: {source}")]
     Bind {
@@ -133,22 +141,22 @@ pub async fn run(
         trusted_proxies: Arc::clone(&config.server.trusted_proxies),
     };
     let work = begin(&app, deliveries, &threads);
-    let listeners = bind(&config.server).await?;
-    for listener in listeners {
-        tokio::spawn(accept(listener, front.clone()));
-    }
-    let told = tokio::select! {
+    let (stopper, told) = shutdown::stop();
+    let ports = open_ports(&config, front, told)?;
+    let outcome = tokio::select! {
         () = stop => Ok(()),
         () = app.journal_failed() => Err(StartError::DiskFailed),
     };
     app.drain();
     sockets.drain(FAREWELL_SPREAD).await;
+    stopper.stop();
+    ports.join_all().await;
     work.abort();
     let closing = Arc::clone(&app);
     tokio::task::spawn_blocking(move || closing.close()).await.map_err(io::Error::other)?;
     threads.into_iter().for_each(SocketThread::stop);
     tracing::info!("stopped");
-    told
+    outcome
 }
 
 /// Starts what goes on without being asked: events leave from a websocket thread, where most of their
@@ -223,43 +231,59 @@ fn socket_options(server: &Server) -> Options {
             CorsOrigins::List(list.iter().map(|it| (**it).to_owned()).collect())
         }
     };
-    Options { cors_origins, sessions_max: server.sockets_max, ..Options::default() }
-}
-
-async fn bind(server: &Server) -> Result<Vec<TcpListener>, StartError> {
-    let mut listeners = Vec::new();
-    let ports = [("PORT", Some(server.port)), ("WS_PORT", server.ws_port)];
-    for (variable, port) in ports {
-        let Some(port) = port.filter(|it| variable == "PORT" || *it != server.port) else {
-            continue;
-        };
-        let address = SocketAddr::new(server.host, port);
-        let bound = TcpListener::bind(address).await;
-        let listener = bound.map_err(|source| StartError::Bind { variable, address, source })?;
-        tracing::info!(%variable, address = %listener.local_addr()?, "listening");
-        listeners.push(listener);
+    Options {
+        cors_origins,
+        sessions_max: server.sockets_max,
+        take_tcp: listener::take_tcp,
+        ..Options::default()
     }
-    Ok(listeners)
 }
 
-async fn accept(listener: TcpListener, front: Front) {
-    while let Ok((stream, peer)) = listener.accept().await {
-        drop(stream.set_nodelay(true));
-        let front = front.clone();
-        tokio::spawn(async move {
-            let service = hyper::service::service_fn(move |request| {
-                let front = front.clone();
-                async move {
-                    Ok::<_, std::convert::Infallible>(front.answer(request, peer, false).await)
-                }
-            });
-            let builder =
-                hyper_util::server::conn::auto::Builder::new(hyper_util::rt::TokioExecutor::new());
-            drop(
-                builder
-                    .serve_connection_with_upgrades(hyper_util::rt::TokioIo::new(stream), service)
-                    .await,
-            );
-        });
+/// Binds every port and serves it in a task of its own, until told to stop.
+fn open_ports(config: &Config, front: Front, told: Stop) -> Result<JoinSet<()>, StartError> {
+    let server = &config.server;
+    let tls = server.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
+    if let Some(tls) = &tls {
+        tokio::spawn(reload(Arc::clone(tls), Reloads::listen()?));
+    }
+    let gate = Gate::new(server);
+    let mut ports = JoinSet::new();
+    let ws_port = server.ws_port.filter(|it| *it != server.port);
+    for (variable, port) in [("PORT", Some(server.port)), ("WS_PORT", ws_port)] {
+        let Some(port) = port else { continue };
+        let (front, until) = (front.clone(), (told.clone(), server.drain_timeout));
+        let service = move |request, peer, secure| front.clone().answer(request, peer, secure);
+        let listener = bind(variable, SocketAddr::new(server.host, port))?;
+        ports.spawn(serve(listener, gate.clone(), tls.clone(), service, until));
+    }
+    if let Some(port) = server.metrics_port {
+        let api = Arc::clone(&front.api);
+        let service = move |request: Request<Incoming>, _, _| {
+            let reply = api.scrape(request.uri().path());
+            async { reply }
+        };
+        let listener = bind("METRICS_PORT", SocketAddr::new(server.host, port))?;
+        ports.spawn(serve(listener, gate, None, service, (told, server.drain_timeout)));
+    }
+    Ok(ports)
+}
+
+fn bind(variable: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    let failed = |source| StartError::Bind { variable, address, source };
+    let listener = listener::bind(address).map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    tracing::info!(variable, %address, "listening");
+    Ok(listener)
+}
+
+/// Takes the certificate anew at each SIGHUP.
+#[expect(clippy::infinite_loop, reason = "ends with the runtime")]
+async fn reload(tls: Arc<Tls>, mut reloads: Reloads) {
+    loop {
+        reloads.next().await;
+        match tls.reload() {
+            Ok(()) => tracing::info!("the certificate was read again"),
+            Err(error) => tracing::error!(%error, "the old certificate stays in force"),
+        }
     }
 }

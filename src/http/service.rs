@@ -101,6 +101,14 @@ impl Api {
         inbound.finish(reply, &self.origins).await
     }
 
+    /// Answers on the port that Prometheus scrapes.
+    pub fn scrape(&self, path: &str) -> Reply {
+        match path {
+            "/metrics" => self.probes.prometheus(&self.app),
+            _ => Failure::not_found().reply(),
+        }
+    }
+
     async fn answer(&self, route: Route, asked: Asked, inbound: &Inbound) -> Answer {
         match route {
             Route::Health => Ok(self.probes.health(&self.app)),

@@ -187,7 +187,8 @@ impl<A: Application> Engine<A> {
             let upgraded = timeout(SWITCH_TIMEOUT, hyper::upgrade::on(request)).await;
             // An error means that the client left during the handshake.
             let Ok(Ok(upgraded)) = upgraded else { return };
-            if let Ok(connection) = Connection::take(upgraded) {
+            let take_tcp = arrival.home.options.take_tcp;
+            if let Ok(connection) = Connection::take(upgraded, take_tcp) {
                 let runtime = arrival.home.runtime.clone();
                 drop(runtime.spawn(async move { arrival.settle_in(connection) }));
             }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::socketio::engine::stream::{TakeTcp, take_bare_tcp};
+
 /// From which web pages browsers may use the endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CorsOrigins {
@@ -49,6 +51,9 @@ pub struct Options {
     pub pending_acks_max: usize,
     /// Sessions that may be open at once; more are answered with 503.
     pub sessions_max: usize,
+    /// How plain TCP is taken out of an upgraded connection: what an accept loop wraps around the
+    /// stream, only it can take off.
+    pub take_tcp: TakeTcp,
     /// How deep JSON may be nested. A defence of handlers that descend into arguments.
     pub json_depth_max: usize,
 }
@@ -72,6 +77,7 @@ impl Default for Options {
             namespaces_per_connection_max: 4,
             pending_acks_max: 64,
             sessions_max: 100_000,
+            take_tcp: take_bare_tcp,
             json_depth_max: 64,
         }
     }

@@ -6,6 +6,7 @@ use std::net::Shutdown;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use socket2::SockRef;
@@ -22,6 +23,22 @@ pub struct Connection {
     io: Io,
 }
 
+/// How plain TCP is taken out of what the accept loop gave to hyper, with the bytes that were read
+/// beyond the request; anything else is handed back.
+pub type TakeTcp = fn(Upgraded) -> Result<(TcpStream, Bytes), Upgraded>;
+
+/// For accept loops that give hyper the TCP stream itself.
+pub fn take_bare_tcp(upgraded: Upgraded) -> Result<(TcpStream, Bytes), Upgraded> {
+    type Tcp = TokioIo<TcpStream>;
+    match hyper_util::server::conn::auto::upgrade::downcast::<Tcp>(upgraded) {
+        Ok(parts) => Ok((parts.io.into_inner(), parts.read_buf)),
+        Err(upgraded) => {
+            let parts = upgraded.downcast::<Tcp>()?;
+            Ok((parts.io.into_inner(), parts.read_buf))
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Io {
     /// Plain TCP, taken off the runtime that accepted it.
@@ -31,22 +48,16 @@ enum Io {
 }
 
 impl Connection {
-    /// Takes the connection out of hyper.
-    pub fn take(upgraded: Upgraded) -> io::Result<Self> {
-        type Tcp = TokioIo<TcpStream>;
-        let upgraded = match hyper_util::server::conn::auto::upgrade::downcast::<Tcp>(upgraded) {
-            Ok(parts) => return Self::tcp(parts.io, &parts.read_buf),
-            Err(upgraded) => upgraded,
-        };
-        match upgraded.downcast::<Tcp>() {
-            Ok(parts) => Self::tcp(parts.io, &parts.read_buf),
+    /// Takes the connection out of hyper, with `take_tcp` where it is plain TCP.
+    pub fn take(upgraded: Upgraded, take_tcp: TakeTcp) -> io::Result<Self> {
+        match take_tcp(upgraded) {
+            Ok((stream, early)) => Self::tcp(stream, &early),
             Err(upgraded) => Ok(Self { early: Vec::new(), io: Io::Other(upgraded) }),
         }
     }
 
     /// `early` is copied: it is a view of hyper's 8 KiB buffer and would keep all of that alive.
-    fn tcp(io: TokioIo<TcpStream>, early: &[u8]) -> io::Result<Self> {
-        let stream = io.into_inner();
+    fn tcp(stream: TcpStream, early: &[u8]) -> io::Result<Self> {
         // Frames are small and someone waits for each.
         stream.set_nodelay(true)?;
         Ok(Self { early: early.to_vec(), io: Io::Tcp(stream.into_std()?) })
