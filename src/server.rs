@@ -193,6 +193,7 @@ fn parts(config: &Config) -> Result<Parts, StartError> {
             sockets_per_user_max: config.server.sockets_per_user_max,
             rings_per_user_max: config.calls.rings_per_user_max,
             live_calls_max: config.calls.live_max,
+            quality_check_interval: config.calls.quality_interval,
             retention: RetentionOptions {
                 samples: config.data.quality_retention.unwrap_or(Duration::MAX),
                 calls: config.data.call_retention,

@@ -15,6 +15,7 @@ pub mod tending;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -51,6 +52,8 @@ pub struct Settings {
     pub rings_per_user_max: usize,
     /// Live calls on this node, at most.
     pub live_calls_max: usize,
+    /// How often clients are asked to send a quality sample.
+    pub quality_check_interval: Duration,
     /// How long rows are kept.
     pub retention: RetentionOptions,
 }

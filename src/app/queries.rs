@@ -132,6 +132,10 @@ impl<'a> ResumedEvent<'a> {
     }
 }
 
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 #[derive(Serialize)]
 struct ResumedEvents<'a> {
     mode: &'static str,
@@ -249,7 +253,8 @@ impl App {
         };
         let own = self.calls.of(user);
         let calls = own.iter().filter_map(|id| self.calls.read(*id, heard)?).collect();
-        json(&Sync { calls, timestamp: Iso(now) })
+        let quality_check_interval = millis(self.settings.quality_check_interval);
+        json(&Sync { calls, timestamp: Iso(now), quality_check_interval })
     }
 
     /// What `user` missed of a call after event `last_seq`: the events, or the whole state where they

@@ -62,9 +62,12 @@ pub fn sync_call(call: &Call, user: &UserId, now: Timestamp) -> Option<Box<RawVa
 
 /// `call:sync`.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Sync {
     /// The user's live calls, each made by [`sync_call`].
     pub calls: Vec<Box<RawValue>>,
     /// When this was true.
     pub timestamp: Iso,
+    /// How often a client should send a quality sample, in milliseconds.
+    pub quality_check_interval: u64,
 }
