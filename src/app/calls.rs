@@ -128,13 +128,25 @@ impl App {
         user: &UserId,
         outsider: Refusal,
     ) -> Result<T, AppError> {
-        let Err(AppError::NoSuchCall) = outcome else { return outcome };
-        let past = self.facts(id).await?.ok_or(AppError::NoSuchCall)?;
-        let member = past.participant(user).ok_or(outsider)?;
-        if outsider == Refusal::NotInvited && member.connection == ConnectionState::Removed {
-            return Err(Refusal::Removed.into());
+        match outcome {
+            Err(AppError::NoSuchCall) => Err(self.not_live(id, user, outsider).await),
+            other => other,
         }
-        Err(Refusal::Over.into())
+    }
+
+    /// Why nothing can be done in a call that is not live: it is over, the user was removed from it or
+    /// never belonged to it (`outsider`), or there never was one.
+    pub async fn not_live(&self, id: CallId, user: &UserId, outsider: Refusal) -> AppError {
+        let past = match self.facts(id).await {
+            Ok(Some(past)) => past,
+            Ok(None) => return AppError::NoSuchCall,
+            Err(error) => return error,
+        };
+        let Some(member) = past.participant(user) else { return outsider.into() };
+        if outsider == Refusal::NotInvited && member.connection == ConnectionState::Removed {
+            return Refusal::Removed.into();
+        }
+        Refusal::Over.into()
     }
 
     /// A new token, for one who has joined. Answers `{token, iceServers}`.

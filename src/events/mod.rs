@@ -23,7 +23,8 @@ use crate::app::effects::unnamed_device;
 use crate::app::error::AppError;
 use crate::app::presence::Expiry;
 use crate::auth::Verifier;
-use crate::call::id::{DeviceId, UserId};
+use crate::call::command::Refusal;
+use crate::call::id::{CallId, DeviceId, UserId};
 use crate::config::rates::Rule;
 use crate::events::ask::Ask;
 use crate::limits::Key;
@@ -112,6 +113,18 @@ impl Events {
         let device = session.device.clone().or_else(|| unnamed_device(socket.id()));
         Ok(Box::pin(ask.carry_out(Arc::clone(&self.app), session.user.clone(), device)))
     }
+
+    /// Candidates often trail a call's end: the sender hears that it is over, not that it never was.
+    fn not_relayed(&self, socket: &Socket<Session>, event: &Event<'_>) -> Answering {
+        let call = ask::call_of(event).and_then(CallId::parse);
+        let (app, user) = (Arc::clone(&self.app), socket.session().user.clone());
+        Box::pin(async move {
+            Err(match call {
+                Some(call) => app.not_live(call, &user, Refusal::Forbidden).await,
+                None => AppError::NoSuchCall,
+            })
+        })
+    }
 }
 
 impl Handler for Events {
@@ -129,9 +142,12 @@ impl Handler for Events {
     fn event(&self, socket: &Socket<Session>, mut event: Event<'_>) {
         let ack = event.ack.take();
         if signal::Kind::of(event.name).is_some() {
-            let relayed = self.relay(socket, &event).map(|()| None);
-            if ack.is_some() || relayed.is_err() {
-                ReplyTo::new(socket, &event, ack).send(relayed);
+            match self.relay(socket, &event) {
+                Ok(()) if ack.is_none() => {}
+                Err(AppError::NoSuchCall) => {
+                    ReplyTo::new(socket, &event, ack).when(self.not_relayed(socket, &event));
+                }
+                relayed => ReplyTo::new(socket, &event, ack).send(relayed.map(|()| None)),
             }
             return;
         }
