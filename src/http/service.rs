@@ -11,13 +11,13 @@ use hyper::body::Incoming;
 use metrics::counter;
 use serde_json::value::RawValue;
 
-use super::Reply;
 use super::console::Console;
 use super::exchange::{Failure, data, json_body, message};
 use super::inbound::Inbound;
 use super::probes::Probes;
 use super::query;
 use super::route::{Miss, Route, route};
+use super::{Reply, openapi};
 use crate::app::App;
 use crate::app::error::AppError;
 use crate::auth::{Identity, Verifier, bearer};
@@ -115,7 +115,7 @@ impl Api {
             Route::Ready => Ok(self.probes.ready(&self.app)),
             Route::MonitoringHealth => Ok(self.probes.monitoring_health(&self.app)),
             Route::MonitoringMetrics => Ok(self.probes.monitoring_metrics(&self.app).await?),
-            Route::OpenApi => Err(Failure::not_found()),
+            Route::OpenApi => Ok(openapi::reply(inbound.takes_gzip())),
             Route::DevToken if self.dev_endpoints => self.dev_token(asked).await,
             Route::DevUsers if self.dev_endpoints => {
                 Ok(data(StatusCode::OK, &serde_json::json!({ "users": self.app.present() })))
