@@ -108,7 +108,7 @@ mod tests {
                     fields.values().for_each(|it| references(it, found));
                 }
                 Value::Array(items) => items.iter().for_each(|it| references(it, found)),
-                _ => {}
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
             }
         }
         let description = description();

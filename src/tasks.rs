@@ -1,0 +1,74 @@
+//! What the program does besides serving: part of the program, not of the library.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use call_service::auth::Verifier;
+use call_service::call::id::UserId;
+use call_service::config::{Config, SettingError};
+use call_service::http::listener::bind;
+use call_service::http::tls::Tls;
+use call_service::server::StartError;
+use call_service::store::journal::Journal;
+use call_service::store::options::JournalOptions;
+use call_service::store::sqlite::Sqlite;
+
+/// Tests what a start would need, a line each, and fails if anything does. To be run while the
+/// service is down: a running one holds the ports and the data directory.
+pub(crate) fn check(config: &Config) -> ExitCode {
+    let server = &config.server;
+    let port = |port: Option<u16>| match port {
+        Some(port) => bind(SocketAddr::new(server.host, port)).map(|_| format!("{port} is free")),
+        None => Ok("off".to_owned()),
+    };
+    let tls = server.tls.clone().map_or(Ok("off"), |files| Tls::load(files).map(|_| "usable"));
+    let fine = [
+        told::<&str, SettingError>("settings", Ok("allowed")),
+        told("JWT_SECRET, JWT_PUBLIC_KEY", Verifier::new(&config.identity).map(|_| "usable")),
+        told("TLS_CERT, TLS_KEY", tls),
+        told("DATA_DIR", Sqlite::open(&config.data.dir).map(|_| "open, tables up to date")),
+        told("PORT", port(Some(server.port))),
+        told("WS_PORT", port(server.ws_port)),
+        told("METRICS_PORT", port(server.metrics_port)),
+    ];
+    if fine.contains(&false) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Opens the store, which brings its tables up to date.
+pub(crate) fn migrate(config: &Config) -> Result<(), StartError> {
+    let store = Sqlite::open(&config.data.dir)?;
+    say(&format!("{}: tables up to date", store.file().display()));
+    Ok(())
+}
+
+/// Removes the traces of one user from the local store; says what is gone.
+pub(crate) async fn erase(config: &Config, user: &str) -> Result<(), StartError> {
+    let user = UserId::parse(user).map_err(|allowed| {
+        SettingError::new("--user", format!("holds {user:?}"), allowed.to_string())
+    })?;
+    let store = Sqlite::open(&config.data.dir)?;
+    let journal = Journal::<()>::open(&store, JournalOptions::default(), drop)?;
+    let erased = journal.erase(&user).await?;
+    journal.close();
+    say(&format!(
+        "erased: {} calls made nameless, {} events, {} quality samples, {} idempotency keys; \
+         left: {} calls that are not over",
+        erased.calls, erased.events, erased.samples, erased.idempotency_keys, erased.live_calls
+    ));
+    Ok(())
+}
+
+/// Prints a line and says whether it was good news.
+fn told<T: Display, E: Display>(what: &str, tested: Result<T, E>) -> bool {
+    match &tested {
+        Ok(good) => say(&format!("ok      {what}: {good}")),
+        Err(error) => say(&format!("FAILED  {what}: {error}")),
+    }
+    tested.is_ok()
+}
+
+#[expect(clippy::print_stdout, reason = "the answer of a command")]
+fn say(line: &str) {
+    println!("{line}");
+}
