@@ -61,11 +61,16 @@ pub(crate) async fn erase(config: &Config, user: &str) -> Result<(), StartError>
 
 /// Prints a line and says whether it was good news.
 fn told<T: Display, E: Display>(what: &str, tested: Result<T, E>) -> bool {
-    match &tested {
-        Ok(good) => say(&format!("ok      {what}: {good}")),
-        Err(error) => say(&format!("FAILED  {what}: {error}")),
+    match tested {
+        Ok(good) => {
+            say(&format!("ok      {what}: {good}"));
+            true
+        }
+        Err(error) => {
+            say(&format!("FAILED  {what}: {error}"));
+            false
+        }
     }
-    tested.is_ok()
 }
 
 #[expect(clippy::print_stdout, reason = "the answer of a command")]

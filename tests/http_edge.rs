@@ -132,6 +132,8 @@ async fn ambiguous_requests_are_refused() {
     for (what, attack) in [
         ("HTTP/1.0 in chunks", "POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"),
         ("bare line feeds", "GET / HTTP/1.1\nhost: a\n\n"),
+        ("no host", "GET / HTTP/1.1\r\n\r\n"),
+        ("two hosts", "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n"),
         ("HTTP/0.9", "GET /\r\n\r\n"),
         ("no HTTP", "\u{16}\u{3}\u{1} a TLS handshake\r\n\r\n"),
     ] {

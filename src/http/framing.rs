@@ -4,7 +4,7 @@
 //! another client's request (request smuggling). hyper follows the lenient readings that RFC 9112
 //! permits; behind an unknown proxy only a strict one is safe. So what passes here has: lines that
 //! end in CR LF, no folded lines, one `Content-Length` or one `Transfer-Encoding: chunked` or
-//! neither, never both, and no chunks in HTTP/1.0.
+//! neither, never both, no chunks in HTTP/1.0, and one `Host` where HTTP/1.1 asks for one.
 
 /// What an HTTP/2 client sends first (RFC 9113, section 3.4); HTTP/2 frames cannot be ambiguous.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -50,6 +50,7 @@ enum Line {
 #[derive(Debug, Default)]
 struct Head {
     is_old: bool,
+    hosts: u32,
     length: Option<u64>,
     chunked: bool,
     upgrades: bool,
@@ -213,6 +214,8 @@ impl Framing {
             if std::mem::replace(&mut self.head.chunked, true) {
                 return Err("two transfer codings");
             }
+        } else if name.eq_ignore_ascii_case(b"host") {
+            self.head.hosts += 1;
         } else if name.eq_ignore_ascii_case(b"upgrade") {
             self.head.upgrades = true;
         }
@@ -221,6 +224,10 @@ impl Framing {
 
     /// What follows the head.
     fn body(&self) -> Result<State, Breach> {
+        // RFC 9112, section 3.2.
+        if self.head.hosts > 1 || (self.head.hosts == 0 && !self.head.is_old) {
+            return Err("no host, or two");
+        }
         match (self.head.chunked, self.head.length) {
             (true, Some(_)) => Err("a length and a transfer coding"),
             (true, None) if self.head.is_old => Err("a transfer coding in HTTP/1.0"),
@@ -274,7 +281,7 @@ mod tests {
     type Message = (&'static str, Result<(), Breach>);
 
     const MESSAGES: &[Message] = &[
-        ("GET / HTTP/1.1\r\nhost: a\r\n\r\n", Ok(())),
+        ("GET / HTTP/1.1\r\n\r\n", Ok(())),
         ("\r\n\r\nGET / HTTP/1.1\r\n\r\nGET / HTTP/1.0\r\n\r\n", Ok(())),
         ("POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\na\nbGET / HTTP/1.1\r\n\r\n", Ok(())),
         ("POST / HTTP/1.1\r\ncontent-length:0\r\n\r\nGET / HTTP/1.1\r\n\r\n", Ok(())),
@@ -286,6 +293,7 @@ mod tests {
         ("PRI * HTTP/2.0\r\n\r\nSX\r\n", Err("a bare carriage return")),
         ("PRI * HTTP/2.0\r\nhost: a\r\n", Err("a bare carriage return")),
         ("GET / HTTP/1.1\n\r\n", Err("a bare line feed")),
+        ("GET / HTTP/1.1\r\nhost: b\r\n\r\n", Err("no host, or two")),
         ("GET / HTTP/1.1\r\nhost: a\n\r\n", Err("a bare line feed")),
         ("GET / HTTP/1.1\r\nhost: a\r\n\n", Err("a bare line feed")),
         ("GET / HTTP/1.1\r\nhost: a\rb: c\r\n\r\n", Err("a bare carriage return")),
@@ -346,6 +354,7 @@ mod tests {
     #[test]
     fn messages() {
         for (text, wanted) in MESSAGES {
+            let text = text.replace(" HTTP/1.1\r\n", " HTTP/1.1\r\nHost: a\r\n");
             let seen = whole(text.as_bytes()).map_err(|cut| cut.breach);
             match wanted {
                 Ok(()) => assert_eq!(seen, Ok(()), "{text:?}"),
@@ -373,7 +382,7 @@ mod tests {
             ("\r\n", false),
             ("abc", false),
             ("G", true),
-            ("ET / HTTP/1.1\r\n\r\n", false),
+            ("ET / HTTP/1.1\r\nhost: a\r\n\r\n", false),
         ] {
             framing.pass(text.as_bytes()).unwrap();
             assert_eq!(framing.is_in_head(), in_head, "{text:?}");
@@ -383,7 +392,7 @@ mod tests {
     #[test]
     fn an_upgrade_opens_only_when_told() {
         let mut framing = Framing::new();
-        framing.pass(b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n").unwrap();
+        framing.pass(b"GET / HTTP/1.1\r\nhost: a\r\nUpgrade: websocket\r\n\r\n").unwrap();
         assert!(framing.may_upgrade());
         framing.open();
         assert!(!framing.may_upgrade());
