@@ -264,6 +264,8 @@ fn open_ports(config: &Config, front: Front, told: Stop) -> Result<JoinSet<()>, 
             async { reply }
         };
         let listener = bind("METRICS_PORT", SocketAddr::new(server.host, port))?;
+        // A gate of its own: figures are wanted most when the house is full.
+        let gate = Gate::new(server);
         ports.spawn(serve(listener, gate, None, service, (told, server.drain_timeout)));
     }
     Ok(ports)
