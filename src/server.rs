@@ -174,7 +174,9 @@ fn begin(
 }
 
 fn parts(config: &Config) -> Result<Parts, StartError> {
-    let store = Sqlite::open(&config.data.dir)?;
+    let folder = &config.data.dir;
+    let store =
+        if config.data.migrate { Sqlite::open(folder)? } else { Sqlite::open_migrated(folder)? };
     let sync = match config.data.journal_sync {
         JournalSync::Full => Sync::Full,
         JournalSync::Normal => Sync::Normal,

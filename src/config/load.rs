@@ -104,7 +104,7 @@ fn server(reader: &Reader, environment: Environment) -> Result<Server, SettingEr
         port,
         ws_port: ws_port.filter(|it| *it != port || port == 0),
         metrics_port: reader.number_or("METRICS_PORT", "off", 0..=u16::MAX)?,
-        origins: origins(reader)?,
+        origins: origins(reader, production)?,
         console,
         dev_endpoints: !production,
         tls: tls(reader)?,
@@ -128,8 +128,10 @@ fn net(text: &str) -> Option<IpNet> {
     text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
-fn origins(reader: &Reader) -> Result<Origins, SettingError> {
-    if reader.text("CORS_ORIGIN") == "*" {
+/// In production no page of another origin may call unless it is named.
+fn origins(reader: &Reader, production: bool) -> Result<Origins, SettingError> {
+    let text = reader.text("CORS_ORIGIN");
+    if text == "*" || (text.is_empty() && !production) {
         return Ok(Origins::Any);
     }
     let allowed = "* or origins as https://example.com:8443, comma separated";

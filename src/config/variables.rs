@@ -48,7 +48,12 @@ const PLAIN: &[Variable] = &[
     open(SERVER, "HOST", "0.0.0.0", "address to listen on"),
     open(SERVER, "PORT", "3003", "REST, Socket.IO and the console; 0 takes any free port"),
     open(SERVER, "WS_PORT", "", "a second port for Socket.IO"),
-    open(SERVER, "CORS_ORIGIN", "*", "origins whose pages may call, comma separated, or *"),
+    open(
+        SERVER,
+        "CORS_ORIGIN",
+        "",
+        "origins whose pages may call, comma separated, or *; default *, in production its own alone",
+    ),
     open(SERVER, "CONSOLE", "", "on or off; default on, in production off"),
     open(SERVER, "TLS_CERT", "", "PEM file of the certificate chain; read again at SIGHUP"),
     open(SERVER, "TLS_KEY", "", "PEM file of its private key"),

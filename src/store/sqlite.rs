@@ -58,15 +58,25 @@ impl Sqlite {
     ///
     /// Fails with [`Kind::Locked`] while another process, or another handle, uses `folder`.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        Self::open_with(folder, migrate)
+    }
+
+    /// The same for `MIGRATE=off`: tables that are not up to date are left as they are, and refused
+    /// with [`Kind::Schema`].
+    pub fn open_migrated(folder: &Path) -> Result<Self, StoreError> {
+        Self::open_with(folder, is_migrated)
+    }
+
+    fn open_with(folder: &Path, tables: Tables) -> Result<Self, StoreError> {
         fs::create_dir_all(folder).map_err(StoreError::io("making the data directory"))?;
         let lock = lock(&folder.join(LOCK_NAME))?;
         let file = folder.join(FILE_NAME);
-        if let Err(error) = prepare(&file) {
+        if let Err(error) = prepare(&file, tables) {
             if error.kind != Kind::Corrupt {
                 return Err(error);
             }
             set_aside(&file, &error)?;
-            prepare(&file)?;
+            prepare(&file, tables)?;
         }
         let readers = Readers::new(file.clone());
         Ok(Self { shared: Arc::new(Shared { file, readers, _lock: lock }) })
@@ -147,8 +157,11 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "temp_store", "MEMORY")
 }
 
-/// Opens, checks and migrates the database once.
-fn prepare(file: &Path) -> Result<(), StoreError> {
+/// Brings the tables up to date, or insists that they are.
+type Tables = fn(&mut Connection) -> Result<(), StoreError>;
+
+/// Opens and checks the database once, and sees to its tables.
+fn prepare(file: &Path, tables: Tables) -> Result<(), StoreError> {
     let unclean = was_interrupted(file);
     let suspect = beside(file, SUSPECT);
     refuse_stump(file, unclean)?;
@@ -160,7 +173,7 @@ fn prepare(file: &Path) -> Result<(), StoreError> {
     } else if unclean && is_small {
         check(&connection)?;
     }
-    migrate(&mut connection)
+    tables(&mut connection)
 }
 
 /// A process that ends in order leaves no log behind.
@@ -189,21 +202,43 @@ fn check(connection: &Connection) -> Result<(), StoreError> {
     Err(StoreError::caused(DURING, Kind::Corrupt, io::Error::other(verdict)))
 }
 
-fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
-    let failed = |cause: refinery::Error| {
-        let sqlite = cause.source().and_then(|it| it.downcast_ref::<rusqlite::Error>());
-        // What is not SQLite's word is about versions: a newer database must never be set aside.
-        let kind = sqlite.map_or(Kind::Schema, error::kind_of);
-        StoreError::caused("migrating the database", kind, cause)
-    };
-    // A damaged schema shows as SQLite's own error here, before it is wrapped beyond recognition.
-    connection
-        .query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
-        .map_err(StoreError::sqlite("reading the schema"))?;
+fn migration_failed(cause: refinery::Error) -> StoreError {
+    let sqlite = cause.source().and_then(|it| it.downcast_ref::<rusqlite::Error>());
+    // What is not SQLite's word is about versions: a newer database must never be set aside.
+    let kind = sqlite.map_or(Kind::Schema, error::kind_of);
+    StoreError::caused("migrating the database", kind, cause)
+}
+
+fn runner() -> Result<Runner, StoreError> {
     let calls = include_str!("../../migrations/sqlite/V1__calls.sql");
-    let migrations = [Migration::unapplied("V1__calls", calls).map_err(failed)?];
-    Runner::new(&migrations).run(connection).map_err(failed)?;
+    let migrations = [Migration::unapplied("V1__calls", calls).map_err(migration_failed)?];
+    Ok(Runner::new(&migrations))
+}
+
+/// How many things the schema holds. A damaged one shows as SQLite's own error here, before
+/// migrations wrap it beyond recognition.
+fn schema_size(connection: &Connection) -> Result<u32, StoreError> {
+    connection
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(StoreError::sqlite("reading the schema"))
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    schema_size(connection)?;
+    runner()?.run(connection).map_err(migration_failed)?;
     Ok(())
+}
+
+fn is_migrated(connection: &mut Connection) -> Result<(), StoreError> {
+    const DURING: &str = "looking at the tables with MIGRATE=off: run `call-service migrate` first";
+    let behind = || StoreError::new(DURING, Kind::Schema);
+    if schema_size(connection)? == 0 {
+        return Err(behind());
+    }
+    let runner = runner()?;
+    let applied = runner.get_applied_migrations(connection).map_err(migration_failed)?;
+    let wanted = runner.get_migrations().len();
+    if applied.len() == wanted { Ok(()) } else { Err(behind()) }
 }
 
 /// Moves a damaged database, with its log, to the first free name beside it.
@@ -243,6 +278,16 @@ mod tests {
     use super::*;
     use crate::store::fixture;
     use crate::store::options::JournalOptions;
+
+    #[test]
+    fn tables_are_left_alone_where_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = Sqlite::open_migrated(folder.path()).map(|_| ()).unwrap_err();
+        assert_eq!(refused.kind, Kind::Schema);
+        assert!(refused.to_string().contains("call-service migrate"), "{refused}");
+        drop(Sqlite::open(folder.path()).unwrap());
+        assert!(Sqlite::open_migrated(folder.path()).is_ok());
+    }
 
     /// A directory as a killed process leaves it: `calls` calls, each its own commit, most of them in
     /// the log only.
@@ -320,7 +365,7 @@ mod tests {
         let folder = left_behind(2_000).await;
         let file = folder.path().join(FILE_NAME);
         // Fold the log in, then damage the tables and leave a log as a crash would.
-        prepare(&file).unwrap();
+        prepare(&file, migrate).unwrap();
         let mut bytes = fs::read(&file).unwrap();
         let middle = bytes.len() / 2;
         bytes[middle..middle + 8_192].fill(0x5a);
