@@ -52,7 +52,7 @@ impl<H: Handler> Endpoint<H> {
     }
 
     /// Lets nobody new in and tells all clients to go, evenly over `spread`; they reconnect, to
-    /// another node if there is one. Returns when they have left, 2 s after the last at most.
+    /// another node if there is one. Returns when they have left, 2.5 s after the last at most.
     pub async fn drain(&self, spread: Duration) {
         self.engine.drain(spread).await;
     }

@@ -261,7 +261,9 @@ mod tests {
     use proptest::prelude::*;
 
     /// Type, attachments, namespace, id, data of a header.
-    fn check(text: &str, wanted: Option<(Kind, usize, &str, Option<u64>, &str)>) {
+    type Parts<'a> = (Kind, usize, &'a str, Option<u64>, &'a str);
+
+    fn check(text: &str, wanted: Option<Parts<'_>>) {
         let header = parse(text);
         let parts = header.map(|it| (it.kind, it.attachments, it.namespace, it.id, it.data));
         assert_eq!(parts, wanted, "{text}");

@@ -66,8 +66,19 @@ fn a_kicked_poller_gets_the_rest_with_its_next_get() {
     server.outlet().send(&Packet::event("last", &[]));
     server.outlet().disconnect(true);
     assert_eq!(server.disconnect(), "/ server namespace disconnect");
-    assert_eq!(server.poll(&sid).body, "42[\"last\"]\x1e41\x1e1");
+    assert_eq!(server.poll(&sid).body, "42[\"last\"]\x1e41");
+    assert_eq!(server.poll(&sid).body, "1");
     assert_eq!(server.poll(&sid).status, 400);
+}
+
+#[test]
+fn a_poller_that_asks_to_be_kicked_is_answered_politely() {
+    let server = Server::start(|_| ());
+    let sid = server.poller();
+    assert_eq!(server.post(&sid, "42[\"kick\"]").body, "ok");
+    assert_eq!(server.poll(&sid).body, "41");
+    assert_eq!(server.poll(&sid).body, "1");
+    assert_eq!(server.disconnect(), "/ server namespace disconnect");
 }
 
 #[test]
@@ -123,7 +134,8 @@ fn a_restart_tells_everyone_and_loses_nothing() {
     assert_eq!(client.closed(), Some(CloseCode::Away));
     assert_eq!(idle.closed(), Some(CloseCode::Away));
     assert_eq!(waiting.finish().body, "1");
-    assert_eq!(server.poll(&late).body, "42[\"last\"]\x1e1");
+    assert_eq!(server.poll(&late).body, "42[\"last\"]");
+    assert_eq!(server.poll(&late).body, "1");
     for _ in 0..3 {
         assert_eq!(server.disconnect(), "/ server shutting down");
     }

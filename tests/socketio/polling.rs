@@ -10,7 +10,7 @@ use crate::support::Server;
 
 fn quick(options: &mut Options) {
     options.ping_interval = Duration::from_millis(100);
-    options.ping_timeout = Duration::from_millis(100);
+    options.ping_timeout = Duration::from_millis(400);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn a_poller_that_answers_pings_stays() {
 fn a_poller_that_does_not_is_gone_even_while_no_get_waits() {
     let server = Server::start(quick);
     let sid = server.poller();
-    server.pause(201);
+    server.pause(501);
     assert_eq!(server.poll(&sid).status, 400);
     assert_eq!(server.disconnect(), "/ ping timeout");
 }

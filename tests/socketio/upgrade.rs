@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tungstenite::protocol::frame::coding::CloseCode;
+
 use crate::support::{Carrier, Client, Server};
 
 fn probe(server: &Server, sid: &str) -> Client {
@@ -95,6 +97,20 @@ fn a_second_websocket_is_closed_and_the_first_goes_on() {
     assert_eq!(server.poll(sid).status, 400);
     direct.send("40");
     assert!(direct.text().starts_with("40"));
+}
+
+#[test]
+fn one_kicked_during_the_upgrade_hears_of_it_on_the_websocket() {
+    let server = Server::start(|_| ());
+    let sid = server.poller();
+    let mut client = probe(&server, &sid);
+    assert_eq!(server.post(&sid, "42[\"echo\"]\x1e42[\"kick\"]").body, "ok");
+    client.send("5");
+    assert_eq!(client.text(), "42[\"echo\"]");
+    assert_eq!(client.text(), "41");
+    assert_eq!(client.closed(), Some(CloseCode::Normal));
+    assert_eq!(server.disconnect(), "/ server namespace disconnect");
+    server.until(|| server.endpoint.connections() == 0);
 }
 
 #[test]

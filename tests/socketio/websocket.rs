@@ -138,8 +138,8 @@ fn a_close_is_answered() {
 #[test]
 fn pings_keep_a_websocket_and_silence_ends_it() {
     let server = Server::start(|options| {
-        options.ping_interval = Duration::from_millis(60);
-        options.ping_timeout = Duration::from_millis(60);
+        options.ping_interval = Duration::from_millis(50);
+        options.ping_timeout = Duration::from_millis(400);
     });
     let mut client = server.client();
     for _ in 0..4 {

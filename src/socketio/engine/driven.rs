@@ -70,16 +70,18 @@ impl<A: Application> Driven<A> {
 
     /// Works on what came in one read: whatever it makes the application send leaves together.
     /// The error is why the session must end.
-    pub fn feed(
+    pub fn feed<E: From<DisconnectReason>>(
         &self,
-        work: impl FnOnce(&mut Intake<'_, A>) -> Result<(), DisconnectReason>,
-    ) -> Result<(), DisconnectReason> {
+        work: impl FnOnce(&mut Intake<'_, A>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut state = self.state.lock();
-        let Some(state) = state.as_mut() else { return Err(DisconnectReason::TransportClose) };
+        let Some(state) = state.as_mut() else {
+            return Err(DisconnectReason::TransportClose.into());
+        };
         let mut intake = Intake { driven: self, state };
         // A panic in the application ends this client, and not whoever shares its thread.
         catch_unwind(AssertUnwindSafe(|| run::batch(|| work(&mut intake))))
-            .unwrap_or(Err(DisconnectReason::TransportError))
+            .unwrap_or_else(|_panic| Err(DisconnectReason::TransportError.into()))
     }
 
     /// Calls `attend` if somebody asked for it.

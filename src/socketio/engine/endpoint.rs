@@ -31,6 +31,8 @@ use crate::socketio::{DisconnectReason, Transport};
 
 /// How often a drain looks whether all sessions are gone.
 const DRAIN_CHECK: Duration = Duration::from_millis(10);
+/// How long a drain waits for the last session: what each has, and a little.
+const DRAIN_FAREWELL: Duration = FAREWELL.saturating_add(Duration::from_millis(500));
 /// Time a connection has between the answer 101 and being a websocket.
 const SWITCH_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -190,7 +192,7 @@ impl<A: Application> Engine<A> {
             let take_tcp = arrival.home.options.take_tcp;
             if let Ok(connection) = Connection::take(upgraded, take_tcp) {
                 let runtime = arrival.home.runtime.clone();
-                drop(runtime.spawn(async move { arrival.settle_in(connection) }));
+                drop(runtime.spawn(arrival.settle_in(connection)));
             }
         });
         Ok(answer::switching(&accept))
@@ -208,7 +210,7 @@ impl<A: Application> Engine<A> {
             sleep_until(begin + gap * turn).await;
             session.close(DisconnectReason::ServerShutdown, Goodbye::Code(CloseCode::Away));
         }
-        let deadline = Instant::now() + FAREWELL;
+        let deadline = Instant::now() + DRAIN_FAREWELL;
         while self.sessions() > 0 && Instant::now() < deadline {
             sleep(DRAIN_CHECK).await;
         }
@@ -253,9 +255,12 @@ struct Arrival<A: Application> {
 
 impl<A: Application> Arrival<A> {
     /// Starts the websocket's task; on the runtime where it will stay.
-    fn settle_in(self, mut connection: Connection) {
+    async fn settle_in(self, mut connection: Connection) {
         let early = std::mem::take(&mut connection.early);
         let Ok((reader, writer)) = connection.split() else { return };
+        if writer.ready().await.is_err() {
+            return;
+        }
         let options = &self.shared.options;
         let limits =
             Limits { bytes_max: options.max_payload, fragments_max: options.fragments_max };

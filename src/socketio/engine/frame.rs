@@ -318,12 +318,13 @@ mod tests {
         let mut messages = Vec::new();
         loop {
             match socket.read() {
-                Ok(tungstenite::Message::Close(_)) => return (messages, End::Fine),
+                Ok(tungstenite::Message::Close(_)) | Err(tungstenite::Error::Io(_)) => {
+                    return (messages, End::Fine);
+                }
                 Ok(tungstenite::Message::Pong(_)) => {
                     messages.push(tungstenite::Message::Pong("".into()));
                 }
                 Ok(message) => messages.push(message),
-                Err(tungstenite::Error::Io(_)) => return (messages, End::Fine),
                 Err(tungstenite::Error::Utf8(_)) => return (messages, End::NotUtf8),
                 Err(_) => return (messages, End::Broken),
             }
@@ -355,7 +356,7 @@ mod tests {
         match u8::try_from(payload.len()) {
             Ok(short) if short < 126 => out.push(bit | short),
             _ => {
-                out.push(bit | 126);
+                out.push(bit | 0x7e);
                 out.extend(u16::try_from(payload.len()).unwrap().to_be_bytes());
             }
         }

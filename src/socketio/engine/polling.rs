@@ -11,7 +11,7 @@ use http::Request;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::socketio::engine::answer::{self, Answer, Refusal};
@@ -38,6 +38,10 @@ pub async fn get(session: &Arc<Session>) -> Result<Answer, Refusal> {
     });
     let polled = polled.await;
     request.answered = true;
+    if session.closed().is_some() {
+        // The session's task waits for the farewell to be fetched.
+        session.sink.wake();
+    }
     polled.map(|it| answer::payload(it.into())).ok_or(Refusal::UnknownSession)
 }
 
@@ -87,6 +91,9 @@ pub async fn post<A: Application>(
     };
     match taken {
         Ok(()) => Ok(answer::payload(Bytes::from_static(b"ok"))),
+        // The server itself ended it meanwhile: its farewell comes with a GET, and a failed POST
+        // would have the client think that the connection broke.
+        Err(_) if session.closed().is_some() => Ok(answer::payload(Bytes::from_static(b"ok"))),
         Err(DisconnectReason::TransportClose) => {
             session.close(DisconnectReason::TransportClose, Goodbye::Packet(NOOP));
             Ok(answer::payload(Bytes::from_static(b"ok")))
@@ -158,9 +165,12 @@ pub async fn watch<A: Application>(driven: Arc<Driven<A>>) {
         return;
     }
     driven.over();
-    if session.sink.says_goodbye() {
-        sleep(FAREWELL).await;
-    }
+    let fetched = poll_fn(|_| {
+        let waits = session.sink.says_goodbye();
+        if waits { Poll::Pending } else { Poll::Ready(()) }
+    });
+    // Fetched or not, the session is forgotten now.
+    drop(timeout(FAREWELL, fetched).await);
     session.sink.outbox(|out| {
         if out.phase == Phase::Polling {
             out.end = End::Gone;

@@ -169,13 +169,17 @@ impl Sink {
         self.out.lock().upgrading = false;
     }
 
-    /// The websocket takes over, with what still waited for a GET. False if the session is over.
+    /// The websocket takes over, with what still waited for a GET: a farewell as well, should
+    /// the session be ending. False if it is over.
     pub fn finish_upgrade(self: &Arc<Self>, line: Arc<Line>) -> bool {
         let mut out = self.out.lock();
-        if out.phase != Phase::Polling || out.end != End::Open || self.line.set(line).is_err() {
+        if out.phase != Phase::Polling || out.end == End::Gone || self.line.set(line).is_err() {
             return false;
         }
-        let frames = packet::payload_to_frames(&out.take(), self.framing());
+        let mut frames = packet::payload_to_frames(&out.take(), self.framing());
+        if out.end == End::Leaving {
+            append_close(&mut frames, CloseCode::Normal);
+        }
         out.phase = if frames.is_empty() { Phase::Writable } else { Phase::Writing };
         out.upgrading = false;
         let getter = out.take_getter();
@@ -280,7 +284,8 @@ async fn drain(sink: Arc<Sink>, line: Arc<Line>) {
         let chunk = {
             let mut out = sink.out.lock();
             match (out.end, out.is_empty()) {
-                (End::Gone, _) => return,
+                // Whoever ended it may have found the writer in use, here.
+                (End::Gone, _) => return line.writer.abort(),
                 (End::Leaving, true) => break,
                 (End::Open, true) => {
                     out.phase = Phase::Writable;
@@ -303,7 +308,7 @@ async fn drain(sink: Arc<Sink>, line: Arc<Line>) {
                     let mut out = sink.out.lock();
                     out.written(written);
                     if out.end == End::Gone {
-                        return;
+                        break;
                     }
                 }
             }

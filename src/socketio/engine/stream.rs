@@ -160,6 +160,15 @@ impl SlowWriter {
 }
 
 impl Writer {
+    /// Waits until a fresh connection is known to be writable: before that nothing is taken at
+    /// once, and the first packet would need a drainer.
+    pub async fn ready(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(writer) => writer.writable().await,
+            Self::Other(_) => Ok(()),
+        }
+    }
+
     /// Writes what the connection takes at once. What is not TCP takes nothing this way, all of
     /// it goes through [`Writer::write_some`].
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {

@@ -131,7 +131,8 @@ impl<A: Application> Socket<A> {
     fn is_over(&mut self, cx: &Context<'_>) -> bool {
         let session = &self.driven.session;
         if let Some(probe) = &self.probe {
-            return Instant::now() >= probe.deadline || session.closed().is_some();
+            let over = session.closed().is_some() && !session.sink.says_goodbye();
+            return over || Instant::now() >= probe.deadline;
         }
         if !self.adopted {
             self.adopted = true;
@@ -155,21 +156,21 @@ impl<A: Application> Socket<A> {
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Stop>> {
         let Self { driven, input, probe, .. } = self;
         let read = ready!(input.poll_batch(cx, |messages| {
-            let mut stop = None;
-            let fed = driven.feed(|intake| {
-                let taken = messages.each(|message| match probe {
-                    None => take(&driven.session, intake, message),
-                    Some(proving) => {
-                        if proving.take(&driven.session, message)? {
-                            *probe = None;
-                        }
-                        Ok(())
-                    }
+            if probe.is_none() {
+                return driven.feed(|intake| {
+                    messages.each(|message| take(&driven.session, intake, message))
                 });
-                stop = taken.err();
-                Ok(())
-            });
-            stop.map_or(fed.map_err(Stop::from), Err)
+            }
+            messages.each(|message| match probe {
+                Some(proving) => {
+                    if proving.take(&driven.session, message)? {
+                        *probe = None;
+                    }
+                    Ok(())
+                }
+                // What follows the end of the probe in the same read.
+                None => driven.feed(|intake| take(&driven.session, intake, message)),
+            })
         }));
         Poll::Ready(match read {
             Err(_broken) => Err(Stop(DisconnectReason::TransportError, Goodbye::Silent)),
