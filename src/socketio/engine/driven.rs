@@ -8,7 +8,6 @@ use std::time::Duration;
 use dashmap::DashMap;
 use parking_lot::Mutex;
 
-use crate::socketio::DisconnectReason;
 use crate::socketio::engine::application::Application;
 use crate::socketio::engine::handshake::Handshake;
 use crate::socketio::engine::options::Options;
@@ -16,6 +15,7 @@ use crate::socketio::engine::packet::{self, Packet};
 use crate::socketio::engine::random::RandomId;
 use crate::socketio::engine::run;
 use crate::socketio::engine::session::Session;
+use crate::socketio::{DisconnectReason, Transport};
 
 /// How long a poller may take to fetch the farewell, and a websocket to close its side.
 pub const FAREWELL: Duration = Duration::from_secs(2);
@@ -56,8 +56,8 @@ impl<A: Application> Driven<A> {
     fn greeting(&self) -> String {
         let options = &self.shared.options;
         let upgrades = match self.session.transport() {
-            crate::socketio::Transport::Polling => r#""websocket""#,
-            crate::socketio::Transport::Websocket => "",
+            Transport::Polling => r#""websocket""#,
+            Transport::Websocket => "",
         };
         format!(
             r#"0{{"sid":"{}","upgrades":[{upgrades}],"pingInterval":{},"pingTimeout":{},"maxPayload":{}}}"#,
