@@ -111,8 +111,13 @@ export async function health(): Promise<Health> {
 }
 
 /** Status 201 is a new call, 200 one that was there (the same key, or both called each other). */
-export function start(body: StartBody, key: string): Promise<{ status: number; data: StartAnswer }> {
-  return ask({ method: 'POST', path: `${CALLS}/start`, body, headers: { 'Idempotency-Key': key } });
+export function start(
+  body: StartBody,
+  key: string,
+  deviceId: string,
+): Promise<{ status: number; data: StartAnswer }> {
+  const headers = { 'Idempotency-Key': key, 'X-Device-Id': deviceId };
+  return ask({ method: 'POST', path: `${CALLS}/start`, body, headers });
 }
 
 export async function join(id: string, body: JoinBody, deviceId: string): Promise<JoinAnswer> {

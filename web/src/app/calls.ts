@@ -1,10 +1,11 @@
 import { batch } from '@preact/signals';
-import { type CallView, viewOf } from '../call/model';
+import { applied, type CallView, viewOf } from '../call/model';
 import { endWords, listed, refusalWords, talkedFor } from '../call/words';
 import type { CallAnswer, CallType, IceServer, MediaSettings, MediaToken } from '../contract';
 import { isIn, isLive } from '../contract';
 import { tab } from '../lib/keep';
 import * as api from './api';
+import { takeEarly } from './early';
 import { refreshHistory } from './history';
 import * as media from './media';
 import { connected, send } from './socket';
@@ -62,9 +63,9 @@ export async function startCall(ids: readonly string[], type: CallType): Promise
 /** Once more with the same key where no answer came: it is one call whichever of the two got through. */
 async function startOnce(body: Parameters<typeof api.start>[0], key: string): ReturnType<typeof api.start> {
   try {
-    return await api.start(body, key);
+    return await api.start(body, key, deviceId);
   } catch (error) {
-    if (error instanceof api.Refused && error.code === 'offline') return api.start(body, key);
+    if (error instanceof api.Refused && error.code === 'offline') return api.start(body, key, deviceId);
     throw error;
   }
 }
@@ -123,16 +124,23 @@ async function enterByJoin(id: string): Promise<void> {
 }
 
 async function enter(answer: CallAnswer, token: MediaToken, ice: IceServer[], first: boolean): Promise<void> {
-  const before = store.calls.value.get(answer.call.id) ?? null;
+  const { id } = answer.call;
+  const before = store.calls.value.get(id) ?? null;
+  const newer = before === null || answer.call.seq >= before.call.seq;
+  const early = takeEarly(id);
+  const view = early.reduce(
+    (known, event) => applied(known, event, Date.now()),
+    newer ? viewOf(answer, before, Date.now()) : before,
+  );
   batch(() => {
-    if (before === null || answer.call.seq >= before.call.seq)
-      store.putCall(viewOf(answer, before, Date.now()));
-    store.currentId.value = answer.call.id;
+    store.putCall(view);
+    store.currentId.value = id;
     store.ending.value = null;
     store.panel.value = 'none';
   });
-  tab.write('call', answer.call.id);
-  await openStage(answer.call.id, token, ice, first);
+  tab.write('call', id);
+  if (isLive(view.call.state)) await openStage(id, token, ice, first);
+  else await finish(id, view.endedBy);
 }
 
 export async function decline(id: string): Promise<void> {

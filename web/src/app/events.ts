@@ -13,6 +13,7 @@ import {
 import { browser, tab } from '../lib/keep';
 import * as api from './api';
 import { comeBack, finish, holdPlace } from './calls';
+import { keepEarly } from './early';
 import { refreshHistory } from './history';
 import { send } from './socket';
 import { gone, meetAll, mend, met } from './stage';
@@ -104,7 +105,10 @@ export function onCall(event: CallEvent): void {
     elsewhere(callId, 'Answered on another device');
     return;
   }
-  if (before === null) return;
+  if (before === null) {
+    keepEarly(event);
+    return;
+  }
   const fresh = seq > before.call.seq;
   const after = applied(before, event, Date.now());
   if (fresh) store.putCall(after);
@@ -132,7 +136,8 @@ function learnRinging(seconds: number): void {
 }
 
 function elsewhere(callId: string, words: string): void {
-  if (callId === store.currentId.value || store.busy.value === 'joining') return;
+  // While this device joins, or calls the one who calls it, the answer may well be its own.
+  if (callId === store.currentId.value || store.busy.value !== null) return;
   const view = store.calls.value.get(callId);
   if (view?.invitation == null) return;
   store.putCall({ ...view, invitation: null });

@@ -47,6 +47,11 @@ export async function openStage(
   const events = stageEvents();
   const made =
     token.media === 'livekit' ? await room(callId, token, events) : mesh(callId, iceServers, events);
+  if (current.value?.call.id !== callId) {
+    // It ended while a room's client was being loaded.
+    made.close();
+    return;
+  }
   link = made;
   stops = [publishing(made), ...loops(made, callId)];
   meetAll(first);
