@@ -10,14 +10,7 @@ export const FINAL_STATES = ['ended', 'failed', 'busy', 'declined', 'missed', 'c
 export type CallState = (typeof LIVE_STATES)[number] | (typeof FINAL_STATES)[number];
 
 export type EndReason =
-  | 'normal'
-  | 'timeout'
-  | 'declined'
-  | 'busy'
-  | 'failed'
-  | 'cancelled'
-  | 'network_error'
-  | 'no_answer';
+  'normal' | 'timeout' | 'declined' | 'busy' | 'failed' | 'cancelled' | 'network_error' | 'no_answer';
 
 export type ConnectionState =
   | 'invited'
@@ -297,8 +290,7 @@ export interface ClientEvents {
 export type ClientEventName = keyof ClientEvents;
 
 export type ResumeAnswer =
-  | { mode: 'events'; events: CallEvent[] }
-  | { mode: 'state'; call: Call; participants: Participant[] };
+  { mode: 'events'; events: CallEvent[] } | { mode: 'state'; call: Call; participants: Participant[] };
 
 /** Seconds of RINGING_TIMEOUT where the service does not say otherwise. */
 export const DEFAULT_RINGING_SECONDS = 60;
