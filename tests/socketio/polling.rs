@@ -62,6 +62,13 @@ fn refusals_speak_the_protocols_own_words() {
 }
 
 #[test]
+fn a_query_is_bounded() {
+    let server = Server::start(|_| ());
+    assert_eq!(server.get(&format!("&token={}", "x".repeat(8000))).status, 200);
+    assert_eq!(server.get(&format!("&token={}", "x".repeat(8200))).status, 400);
+}
+
+#[test]
 fn a_session_is_read_by_get_and_written_by_post_alone() {
     let server = Server::start(|_| ());
     let sid = server.session();

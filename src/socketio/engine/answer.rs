@@ -6,7 +6,8 @@ use http::header::{
     ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, CACHE_CONTROL, CONNECTION,
     CONTENT_TYPE, HOST, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, UPGRADE, VARY,
 };
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
 use http_body_util::Full;
 
 use crate::socketio::engine::options::CorsOrigins;
@@ -112,11 +113,13 @@ pub fn preflight(request: &HeaderMap) -> Answer {
 
 /// Whether a page of the request's origin may connect. Requests without an origin come from
 /// programs, which no browser protects anyone from.
-pub fn origin_allowed(allowed: &CorsOrigins, request: &HeaderMap) -> bool {
+pub fn origin_allowed(allowed: &CorsOrigins, uri: &Uri, request: &HeaderMap) -> bool {
     let Some(origin) = request.get(ORIGIN) else { return true };
     let own = || {
         let origin = origin.to_str().ok()?;
-        let host = request.get(HOST)?.to_str().ok()?;
+        // HTTP/2 names the host in the address.
+        let authority = uri.authority().map(Authority::as_str);
+        let host = authority.or_else(|| request.get(HOST)?.to_str().ok())?;
         let (_, named) = origin.split_once("://")?;
         Some(named.eq_ignore_ascii_case(host))
     };
@@ -179,7 +182,11 @@ mod tests {
         ];
         for (allowed, origin, connects, header) in table {
             let request = headers(origin);
-            assert_eq!(origin_allowed(&allowed, &request), connects, "{allowed:?} {origin:?}");
+            assert_eq!(
+                origin_allowed(&allowed, &Uri::from_static("/"), &request),
+                connects,
+                "{allowed:?} {origin:?}"
+            );
             let mut answer = payload(Bytes::new());
             allow_origin(&allowed, request.get(ORIGIN), &mut answer);
             let sent = answer.headers().get(ACCESS_CONTROL_ALLOW_ORIGIN);

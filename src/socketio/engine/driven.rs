@@ -80,8 +80,11 @@ impl<A: Application> Driven<A> {
         };
         let mut intake = Intake { driven: self, state };
         // A panic in the application ends this client, and not whoever shares its thread.
-        catch_unwind(AssertUnwindSafe(|| run::batch(|| work(&mut intake))))
-            .unwrap_or_else(|_panic| Err(DisconnectReason::TransportError.into()))
+        let worked = catch_unwind(AssertUnwindSafe(|| run::batch(|| work(&mut intake))));
+        worked.unwrap_or_else(|_panic| {
+            tracing::error!(session = ?self.session.id, "the application panicked");
+            Err(DisconnectReason::TransportError.into())
+        })
     }
 
     /// Calls `attend` if somebody asked for it.

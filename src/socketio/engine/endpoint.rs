@@ -29,6 +29,8 @@ use crate::socketio::engine::stream::Connection;
 use crate::socketio::engine::websocket;
 use crate::socketio::{DisconnectReason, Transport};
 
+/// Bytes of a query string; a session keeps a copy of it. Room for a token of some size.
+const QUERY_BYTES_MAX: usize = 8 * 1024;
 /// How often a drain looks whether all sessions are gone.
 const DRAIN_CHECK: Duration = Duration::from_millis(10);
 /// How long a drain waits for the last session: what each has, and a little.
@@ -83,7 +85,7 @@ impl<A: Application> Engine<A> {
     pub async fn handle(&self, mut request: Request<Incoming>, remote: SocketAddr) -> Answer {
         let origins = &self.shared.options.cors_origins;
         let origin = request.headers_mut().get(ORIGIN).cloned();
-        let answered = if !answer::origin_allowed(origins, request.headers()) {
+        let answered = if !answer::origin_allowed(origins, request.uri(), request.headers()) {
             Err(Refusal::Forbidden)
         } else if *request.method() == Method::OPTIONS {
             Ok(answer::preflight(request.headers()))
@@ -101,6 +103,9 @@ impl<A: Application> Engine<A> {
         remote: SocketAddr,
     ) -> Result<Answer, Refusal> {
         let query = request.uri().query().unwrap_or_default();
+        if query.len() > QUERY_BYTES_MAX {
+            return Err(Refusal::BadRequest);
+        }
         let transport = match parameter(query, "transport").as_deref() {
             Some("polling") => Transport::Polling,
             Some("websocket") => Transport::Websocket,

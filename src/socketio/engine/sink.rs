@@ -6,7 +6,7 @@
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tungstenite::protocol::frame::coding::CloseCode;
@@ -94,11 +94,7 @@ impl Sink {
             return self.write_frames(&packet::payload_to_frames(payload, self.framing()));
         }
         let appended = out.append(payload, self.home.options.queue_bytes_max);
-        let getter = out.take_getter();
-        drop(out);
-        if let Some(getter) = getter {
-            getter.wake();
-        }
+        release(out);
         if appended.is_err() {
             self.close(DisconnectReason::SlowConsumer, Goodbye::Silent);
         }
@@ -156,11 +152,7 @@ impl Sink {
             return false;
         }
         out.upgrading = true;
-        let getter = out.take_getter();
-        drop(out);
-        if let Some(getter) = getter {
-            getter.wake();
-        }
+        release(out);
         true
     }
 
@@ -182,11 +174,7 @@ impl Sink {
         }
         out.phase = if frames.is_empty() { Phase::Writable } else { Phase::Writing };
         out.upgrading = false;
-        let getter = out.take_getter();
-        drop(out);
-        if let Some(getter) = getter {
-            getter.wake();
-        }
+        release(out);
         if !frames.is_empty() {
             self.write_now(&frames);
         }
@@ -207,11 +195,7 @@ impl Sink {
                 let farewell =
                     if let Goodbye::Packet(farewell) = goodbye { farewell } else { CLOSE };
                 out.leave(farewell, matches!(goodbye, Goodbye::Code(_)));
-                let getter = out.take_getter();
-                drop(out);
-                if let Some(getter) = getter {
-                    getter.wake();
-                }
+                release(out);
             }
             phase @ (Phase::Writable | Phase::Writing) => match goodbye {
                 Goodbye::Silent | Goodbye::Packet(_) => {
@@ -254,8 +238,8 @@ impl Sink {
         work(&mut self.out.lock())
     }
 
-    /// Makes the task behind `waker` this session's: it is woken by [`Session::call`] and by the
-    /// end. The one before is woken to find out.
+    /// Makes the task behind `waker` this session's: [`Sink::wake`] and the end wake it. The
+    /// one before is woken to find out.
     pub fn adopt(&self, waker: &Waker) {
         let before = self.task.lock().replace(waker.clone());
         if let Some(before) = before {
@@ -274,6 +258,15 @@ impl Sink {
     fn give_up(self: &Arc<Self>, reason: DisconnectReason) {
         self.close(reason, Goodbye::Silent);
         self.abort();
+    }
+}
+
+/// Gives the lock back and wakes the GET that waits.
+fn release(mut out: MutexGuard<'_, Outbox>) {
+    let getter = out.take_getter();
+    drop(out);
+    if let Some(getter) = getter {
+        getter.wake();
     }
 }
 
