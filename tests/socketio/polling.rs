@@ -89,7 +89,7 @@ fn the_first_ping_comes_after_the_interval() {
 
 #[test]
 fn a_poller_that_answers_pings_stays() {
-    let server = Server::start(quick);
+    let server = Server::start(|options| options.ping_interval = Duration::from_millis(50));
     let sid = server.poller();
     for _ in 0..4 {
         assert_eq!(server.poll(&sid).body, "2");

@@ -159,7 +159,7 @@ fn an_abandoned_probe_leaves_the_session_polling() {
 
 #[test]
 fn a_probe_that_says_nothing_is_closed_in_time() {
-    let server = Server::start(|options| options.upgrade_timeout = Duration::from_millis(80));
+    let server = Server::start(|options| options.upgrade_timeout = Duration::from_millis(400));
     let sid = server.poller();
     server.websocket(&format!("&sid={sid}")).closed();
     let mut half = probe(&server, &sid);
