@@ -9,6 +9,8 @@ import { OUTPUT, ROOT, startService } from './support/service.mjs';
 const BEYOND = join(ROOT, '../shared/conformance/beyond.mjs');
 /** How long one suite may take, milliseconds. A cold build comes before the suites. */
 const SUITE_MS_MAX = 20 * 60_000;
+/** How long one file of tests may take, milliseconds. */
+const TEST_MS_MAX = 5 * 60_000;
 
 const sum = (text, pattern) => [...text.matchAll(pattern)].reduce((all, [, count]) => all + Number(count), 0);
 const counts = {
@@ -137,7 +139,7 @@ const nodeTests = (folder, concurrency) => ({
   name: folder,
   here: files(folder).length > 0,
   count: counts.node,
-  run: () => run(['node', '--test', `--test-concurrency=${concurrency}`, ...files(folder)]),
+  run: () => run(['node', '--test', `--test-concurrency=${concurrency}`, `--test-timeout=${TEST_MS_MAX}`, ...files(folder)]),
 });
 const benches = existsSync(join(ROOT, 'benches')) && readdirSync(join(ROOT, 'benches')).some((it) => it.endsWith('.rs'));
 

@@ -4,7 +4,6 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { startService } from '../support/service.mjs';
 import { World } from '../support/world.mjs';
 
 const GRACE = 1;
@@ -137,7 +136,7 @@ test('after a restart live calls go on with the time that remained, and the grac
   const dataDir = mkdtempSync(join(tmpdir(), 'call-service-'));
   after(() => rmSync(dataDir, { recursive: true, force: true }));
   const env = { RINGING_TIMEOUT: '3', RECONNECT_GRACE: '2' };
-  const before = new World(await startService({ env, dataDir }));
+  const before = await World.start(env, { dataDir });
   const begun = Date.now();
   const [[b], [c, deviceC]] = await before.connectedPeople(2);
   // Neither a nor d ever had a socket, so neither can lose it.
@@ -147,8 +146,7 @@ test('after a restart live calls go on with the time that remained, and the grac
   await d.join(connected);
   await deviceC.until('call:state_changed', { state: 'connected' });
   await before.service.crash();
-  const again = new World(await startService({ env, dataDir }));
-  after(() => again.close());
+  const again = await World.start(env, { dataDir });
   for (const person of [a, b, c, d]) person.world = again;
   const device = await b.connect();
   assert.deepEqual(device.sync.calls.map((it) => it.call.id), [ringing.id]);
@@ -161,4 +159,5 @@ test('after a restart live calls go on with the time that remained, and the grac
   // c had a socket and does not come back.
   await back.until('call:participant_left', { userId: c.id, reason: 'network_error' });
   await back.until('call:ended', { callId: connected.id, reason: 'network_error' });
+  await again.close();
 });

@@ -128,9 +128,12 @@ export class Service {
     });
   }
 
-  /** Settles when the program has ended, with its exit code or signal. */
-  ended() {
-    return this.#ended;
+  /** Settles when the program has ended, with its exit code or signal; one that was told to and does not is killed. */
+  async ended() {
+    const late = setTimeout(() => this.#child.kill('SIGKILL'), STOP_MS_MAX);
+    const how = await this.#ended;
+    clearTimeout(late);
+    return how;
   }
 
   /** Sends a signal, without waiting for what comes of it. */
@@ -141,15 +144,13 @@ export class Service {
   /** Ends it at once, as a power failure would; the data stays. */
   async crash() {
     this.#child.kill('SIGKILL');
-    return this.#ended;
+    return this.ended();
   }
 
   /** Asks it to stop, kills it where it does not; removes the data folder where it is the program's own. */
   async stop() {
     this.#child.kill('SIGTERM');
-    const late = setTimeout(() => this.#child.kill('SIGKILL'), STOP_MS_MAX);
-    const how = await this.#ended;
-    clearTimeout(late);
+    const how = await this.ended();
     if (this.#ownsData) rmSync(this.dataDir, { recursive: true, force: true });
     return how;
   }
@@ -180,6 +181,9 @@ export async function startService({ env = {}, dataDir, args = [] } = {}) {
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   running.add(child);
+  // A test that failed before it stopped its program must not wait for it: the program is killed at the exit.
+  child.unref();
+  child.stderr.unref();
   const service = new Service(child, folder, dataDir === undefined);
   await service.listen(log);
   await healthy(service.url);

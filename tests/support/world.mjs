@@ -94,15 +94,22 @@ export class Person {
 export class World {
   devices = [];
 
-  constructor(service) {
+  #closed = false;
+
+  constructor(service, { stops }) {
     this.service = service;
+    // Where a test that stops its service itself failed half-way, nothing of it must keep the process.
+    after(() => this.#closed || (stops ? this.abandon() : this.close()));
   }
 
   /** Starts a service for the tests of this file; it stops after them, and every device's order is checked. */
   static async open(env = {}, options = {}) {
-    const world = new World(await startService({ env, ...options }));
-    after(() => world.close());
-    return world;
+    return new World(await startService({ env, ...options }), { stops: false });
+  }
+
+  /** Starts a service that the test itself stops. */
+  static async start(env = {}, options = {}) {
+    return new World(await startService({ env, ...options }), { stops: true });
   }
 
   get url() {
@@ -140,7 +147,16 @@ export class World {
     return http(`${this.url}${path}`, options);
   }
 
+  /** Ends everything at once, whatever state it is in. */
+  async abandon() {
+    this.#closed = true;
+    for (const device of this.devices) device.close();
+    return this.service.crash();
+  }
+
+  /** Ends everything in order, and looks whether it was in order. */
   async close() {
+    this.#closed = true;
     for (const device of this.devices) device.close();
     const how = await this.service.stop();
     for (const device of this.devices) device.checkOrder();
