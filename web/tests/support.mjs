@@ -98,7 +98,7 @@ export async function call(from, to, kind = 'video') {
     for (const one of to) await from.page.getByTestId(`pick-${one.id}`).check();
     await from.page.getByTestId(`picked-${kind}`).click();
   }
-  await Promise.all(to.map((one) => one.page.getByTestId('incoming').waitFor()));
+  await Promise.all([phase(from, 'ringing'), ...to.map((one) => one.page.getByTestId('incoming').waitFor())]);
 }
 
 export async function accept(...people) {

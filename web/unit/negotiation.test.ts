@@ -4,6 +4,7 @@ import {
   isPolite,
   isStale,
   judgeOffer,
+  nameIn,
   type Slot,
   type Standing,
   slotOf,
@@ -90,4 +91,15 @@ it('each gets less of a camera the more there are', () => {
   const bits = [1, 2, 4, 7].map((pairs) => budget(pairs).cameraBits * pairs);
   expect(Math.max(...bits)).toBeLessThanOrEqual(2_200_000);
   expect(budget(7).scale).toBeGreaterThan(budget(1).scale);
+});
+
+it.each([
+  ['Ada', 'Ada'],
+  ['  Ada ', 'Ada'],
+  ['', null],
+  [undefined, null],
+  [7, null],
+  ['x'.repeat(61), null],
+])('the name %j that a page says of itself is shown as %j', (said, name) => {
+  expect(nameIn(said)).toBe(name);
 });

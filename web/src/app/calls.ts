@@ -139,6 +139,7 @@ async function enter(answer: CallAnswer, token: MediaToken, ice: IceServer[], fi
     store.panel.value = 'none';
   });
   tab.write('call', id);
+  void refreshHistory();
   if (isLive(view.call.state)) await openStage(id, token, ice, first);
   else await finish(id, view.endedBy);
 }

@@ -12,6 +12,7 @@ import { connected, relay, send } from './socket';
 import {
   camera,
   current,
+  learnName,
   microphone,
   muted,
   pairs,
@@ -115,6 +116,7 @@ function stageEvents(): LinkEvents {
     onPair: (userId, state) => {
       pairs.value = new Map(pairs.value).set(userId, state);
     },
+    onName: learnName,
     onNote: (name, data) => {
       const callId = current.value?.call.id;
       record({ channel: 'media', direction: 'in', name, data: { callId, ...(data as object) } });
@@ -125,6 +127,7 @@ function stageEvents(): LinkEvents {
 function mesh(callId: string, iceServers: IceServer[], events: LinkEvents): Link {
   return new Mesh({
     me: session.value?.userId ?? '',
+    name: session.value?.username ?? '',
     iceServers,
     events,
     send: (userId, kind, payload) => relay(kind, callId, userId, payload),

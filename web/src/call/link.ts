@@ -9,6 +9,8 @@ export interface LinkEvents {
   /** A track of somebody came, or went (null). */
   onTrack(userId: string, slot: Slot, track: MediaStreamTrack | null): void;
   onPair(userId: string, state: PairState): void;
+  /** Somebody says what to be called. */
+  onName(userId: string, name: string): void;
   /** Something for the inspector. */
   onNote(name: string, data: unknown): void;
 }

@@ -6,6 +6,7 @@ import type { Measured } from './quality';
 
 export interface MeshOptions {
   me: string;
+  name: string;
   iceServers: readonly IceServer[];
   events: LinkEvents;
   send(userId: string, kind: RelayKind, payload: unknown): void;
@@ -30,6 +31,7 @@ export class Mesh implements Link {
     this.servers = { list: options.iceServers, at: Date.now() };
     this.host = {
       me: options.me,
+      name: options.name,
       instance: crypto.randomUUID(),
       events: options.events,
       configuration: () => this.configuration(),

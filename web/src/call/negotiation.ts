@@ -51,6 +51,8 @@ export interface Envelope {
 export interface Described extends Envelope {
   type: 'offer' | 'answer';
   sdp: string;
+  /** What the sender is called: the service itself knows no names but the initiator's. */
+  name: string;
   /** Which slot each media section is, by mid. */
   slots: Record<string, Slot>;
 }
@@ -72,6 +74,15 @@ export function slotOf(
   if (slots !== undefined) return null;
   const order: Slot[] = kind === 'audio' ? ['microphone'] : ['camera', 'screen'];
   return order.find((slot) => !taken.has(slot)) ?? null;
+}
+
+/** The longest name taken from another page, in characters. */
+const MAX_NAME = 60;
+
+/** A name that another page sent, if it is fit to be shown. */
+export function nameIn(value: unknown): string | null {
+  const name = typeof value === 'string' ? value.trim() : '';
+  return name === '' || name.length > MAX_NAME ? null : name;
 }
 
 export interface Budget {

@@ -6,6 +6,7 @@ import {
   isPolite,
   isStale,
   judgeOffer,
+  nameIn,
   SLOTS,
   type Slot,
   slotOf,
@@ -14,6 +15,8 @@ import { type Counters, type Measured, measure, type StatLike } from './quality'
 
 export interface PeerHost {
   me: string;
+  /** What we are called. */
+  name: string;
   /** This page, as others tell it from an earlier one. */
   instance: string;
   events: LinkEvents;
@@ -184,6 +187,7 @@ export class Peer {
   private async takeOffer(message: Partial<Described>): Promise<void> {
     if (typeof message.sdp !== 'string') return;
     const from = message.instance ?? null;
+    this.introduce(message.name);
     const verdict = judgeOffer(
       {
         polite: isPolite(this.host.me, this.userId),
@@ -208,6 +212,7 @@ export class Peer {
     const pc = this.pc;
     if (pc === null || typeof message.sdp !== 'string' || pc.signalingState !== 'have-local-offer') return;
     this.known = message.instance ?? null;
+    this.introduce(message.name);
     await this.settle(pc, { type: 'answer', sdp: message.sdp });
     await this.concluded();
   }
@@ -275,12 +280,24 @@ export class Peer {
     await sender.setParameters(parameters);
   }
 
+  private introduce(said: unknown): void {
+    const name = nameIn(said);
+    if (name !== null) this.host.events.onName(this.userId, name);
+  }
+
   private describe(pc: RTCPeerConnection): void {
     const local = pc.localDescription;
     if (local === null || (local.type !== 'offer' && local.type !== 'answer')) return;
     const slots: Record<string, Slot> = {};
     for (const [slot, { mid }] of this.slots) if (mid !== null) slots[mid] = slot;
-    this.host.send(this.userId, local.type, { type: local.type, sdp: local.sdp, slots, ...this.envelope() });
+    const { name } = this.host;
+    this.host.send(this.userId, local.type, {
+      type: local.type,
+      sdp: local.sdp,
+      slots,
+      name,
+      ...this.envelope(),
+    });
   }
 
   private envelope(): { instance: string; to: string | null } {

@@ -1,5 +1,5 @@
 import { prepare, release } from '../app/media';
-import { camera, microphone, nameOf, online, picked, session } from '../app/store';
+import { byName, camera, microphone, nameOf, online, picked, session } from '../app/store';
 import { listed } from '../call/words';
 import { DeviceChoice } from './Devices';
 import { Icon } from './icons';
@@ -29,14 +29,7 @@ export function Idle() {
         </div>
         <div class="idle-text">
           <h2>{headline(others.length)}</h2>
-          <p>
-            {others.length === 0
-              ? 'Open this page in a second tab and sign in under another name: then call yourself.'
-              : `${listed(
-                  others.map((user) => user.userId),
-                  nameOf,
-                )} ${others.length === 1 ? 'is' : 'are'} online. Pick one or several, then call.`}
-          </p>
+          <p>{invitingWords(others.map((user) => user.userId))}</p>
           <span class="only-phone">
             <button type="button" class="button accent" data-testid="choose-people" onClick={openRail}>
               <Icon name="people" size={18} />{' '}
@@ -67,5 +60,13 @@ export function Idle() {
 }
 
 function headline(others: number): string {
-  return others === 0 ? 'You are the first one here' : 'Who do you want to talk to?';
+  return others === 0 && byName.value === true ? 'You are the first one here' : 'Who do you want to talk to?';
+}
+
+function invitingWords(others: string[]): string {
+  if (byName.value !== true) return 'Add people by their user id, pick one or several, then call.';
+  if (others.length === 0) {
+    return 'Open this page in a second tab and sign in under another name: then call yourself.';
+  }
+  return `${listed(others, nameOf)} ${others.length === 1 ? 'is' : 'are'} online. Pick one or several, then call.`;
 }

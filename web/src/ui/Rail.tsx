@@ -4,8 +4,10 @@ import { missedCount } from '../app/history';
 import { signOut } from '../app/session';
 import {
   busy,
+  byName,
   current,
   currentId,
+  history,
   line,
   nameOf,
   names,
@@ -67,7 +69,8 @@ interface Person {
 /** Those who are online first, then those known from earlier; without a list from the service, those known. */
 function peopleOf(me: string): Person[] {
   const here = new Map(online.value.map((user) => [user.userId, user]));
-  const ids = new Set([...here.keys(), ...names.value.keys(), ...picked.value]);
+  const met = history.value.flatMap((call) => call.participants.map((one) => one.userId));
+  const ids = new Set([...here.keys(), ...names.value.keys(), ...met, ...picked.value]);
   ids.delete(me);
   return [...ids]
     .map((id) => ({ id, online: here.has(id) }))
@@ -82,11 +85,13 @@ function People() {
     <section class="people" aria-labelledby="people-head">
       <div class="section-head">
         <h2 id="people-head">People</h2>
-        <span class="count">{here} online</span>
+        {byName.value === true && <span class="count">{here} online</span>}
       </div>
       {all.length === 0 ? (
         <p class="empty" data-testid="people-empty">
-          Nobody else is here yet. Open this page in a second tab and sign in under another name.
+          {byName.value === true
+            ? 'Nobody else is here yet. Open this page in a second tab and sign in under another name.'
+            : 'This service does not tell who is online. Add somebody by user id.'}
         </p>
       ) : (
         <ul class="list" data-testid="people">
@@ -126,7 +131,7 @@ function PersonRow({ person: { id, online: here } }: { person: Person }) {
         <Avatar id={id} online={here} />
         <span class="person-name">
           <span>{name}</span>
-          <small>{taken ? 'in this call' : here ? 'online' : 'away'}</small>
+          <small>{personWords(taken, here)}</small>
         </span>
       </label>
       {!inCall && picked.value.size === 0 && (
@@ -149,6 +154,12 @@ function PersonRow({ person: { id, online: here } }: { person: Person }) {
       )}
     </li>
   );
+}
+
+function personWords(taken: boolean, here: boolean): string {
+  if (taken) return 'in this call';
+  if (byName.value !== true) return 'known from earlier';
+  return here ? 'online' : 'away';
 }
 
 function AddPerson() {
