@@ -232,6 +232,10 @@ export type SyncCall = CallAnswer & { invitation?: Invitation };
 export interface SyncEvent {
   calls: SyncCall[];
   timestamp: string;
+  /** Milliseconds between the quality samples the service wants. */
+  qualityCheckInterval?: number;
+  /** Milliseconds that a call rings. */
+  ringingTimeout?: number;
 }
 
 export interface ErrorEvent {

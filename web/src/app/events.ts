@@ -1,4 +1,4 @@
-import { applied, viewOf, viewOfInvitation } from '../call/model';
+import { applied, type CallView, viewOf, viewOfInvitation } from '../call/model';
 import {
   type CallAnswer,
   type CallEvent,
@@ -8,6 +8,7 @@ import {
   isIn,
   isLive,
   type ResumeAnswer,
+  type SyncCall,
   type SyncEvent,
 } from '../contract';
 import { browser, tab } from '../lib/keep';
@@ -48,28 +49,43 @@ async function onState(answer: CallAnswer): Promise<void> {
 
 /** Every live call of ours, on each connect: nothing that was missed while away stays unknown. */
 export async function onSync(sync: SyncEvent): Promise<void> {
-  store.skew.value = Date.parse(sync.timestamp) - Date.now();
+  learnSettings(sync);
+  for (const answer of sync.calls) takeCall(answer);
   const live = new Set(sync.calls.map((one) => one.call.id));
-  for (const answer of sync.calls) {
-    const before = store.calls.value.get(answer.call.id) ?? null;
-    if (before === null || answer.call.seq >= before.call.seq)
-      store.putCall(viewOf(answer, before, Date.now()));
-    if (answer.invitation !== undefined) rungMeanwhile(answer.invitation);
-  }
-  for (const [id, view] of store.calls.value)
+  for (const [id, view] of store.calls.value) {
     if (!live.has(id) && isLive(view.call.state)) await goneMeanwhile(id);
-  void refreshHistory();
-  const mine = store.current.value;
-  if (mine !== null) {
-    await holdPlace(mine);
-    meetAll(false);
-    mend();
-    return;
   }
-  // A reload in the middle of a call: go on where this tab was.
+  void refreshHistory();
+  if (store.current.value === null) await goOnAfterReload();
+  else await goOn(store.current.value);
+}
+
+function learnSettings(sync: SyncEvent): void {
+  store.skew.value = Date.parse(sync.timestamp) - Date.now();
+  if (sync.qualityCheckInterval !== undefined) store.qualityInterval.value = sync.qualityCheckInterval;
+  if (sync.ringingTimeout !== undefined) learnRinging(sync.ringingTimeout / 1000);
+}
+
+function takeCall(answer: SyncCall): void {
+  const before = store.calls.value.get(answer.call.id) ?? null;
+  if (before === null || answer.call.seq >= before.call.seq) {
+    store.putCall(viewOf(answer, before, Date.now()));
+  }
+  if (answer.invitation !== undefined) rungMeanwhile(answer.invitation);
+}
+
+async function goOn(mine: CallView): Promise<void> {
+  await holdPlace(mine);
+  meetAll(false);
+  mend();
+}
+
+/** A reload in the middle of a call: go on where this tab was. */
+async function goOnAfterReload(): Promise<void> {
   const was = tab.read('call');
-  const own = typeof was === 'string' ? store.calls.value.get(was)?.participants.get(me()) : undefined;
-  if (typeof was === 'string' && own !== undefined && isIn(own)) await comeBack(was);
+  if (typeof was !== 'string') return;
+  const own = store.calls.value.get(was)?.participants.get(me());
+  if (own !== undefined && isIn(own)) await comeBack(was);
 }
 
 /** Rung before this device was there. */

@@ -4,7 +4,7 @@ import { Mesh } from '../call/mesh';
 import { others } from '../call/model';
 import type { Slot } from '../call/negotiation';
 import { summed } from '../call/quality';
-import { type IceServer, type MediaToken, QUALITY_INTERVAL_MS, type RelayKind } from '../contract';
+import type { IceServer, MediaToken, RelayKind } from '../contract';
 import { Meter } from '../lib/sound';
 import * as api from './api';
 import { record } from './recorder';
@@ -16,6 +16,7 @@ import {
   microphone,
   muted,
   pairs,
+  qualityInterval,
   remote,
   samples,
   screen,
@@ -165,7 +166,7 @@ function loops(of: Link, callId: string): (() => void)[] {
     const found = await of.sample();
     if (link !== of) return;
     samples.value = [...samples.value.slice(-MOST_SAMPLES + 1), { at: Date.now(), of: found }];
-    if (Date.now() - lastReport < QUALITY_INTERVAL_MS - SAMPLE_MS / 2) return;
+    if (Date.now() - lastReport < qualityInterval.value - SAMPLE_MS / 2) return;
     lastReport = Date.now();
     const sample = summed([...found.values()]);
     if (sample !== null && connected()) void send('call:quality_update', { callId, ...sample });

@@ -12,6 +12,7 @@ import {
   isAsked,
   isLive,
   type OnlineUser,
+  QUALITY_INTERVAL_MS,
 } from '../contract';
 import type { Entry } from '../lib/log';
 
@@ -149,8 +150,10 @@ export const politely = signal('');
 export const urgently = signal('');
 /** Ticks four times a second while anything on the page counts down or up. */
 export const now = signal(Date.now());
-/** How long this service lets it ring, seconds, as far as its invitations have shown. */
+/** How long this service lets it ring, seconds: as it says, or as its invitations have shown. */
 export const ringSeconds = signal(DEFAULT_RINGING_SECONDS);
+/** How often the service wants a quality sample, milliseconds. */
+export const qualityInterval = signal(QUALITY_INTERVAL_MS);
 /** The service's clock minus ours, milliseconds. */
 export const skew = signal(0);
 
