@@ -117,7 +117,8 @@ async function beyond() {
 
 /** The console in a real browser, against a service of its own. */
 async function browser() {
-  const service = await startService();
+  // Short enough to wait for a call that nobody takes, and for somebody who is lost.
+  const service = await startService({ env: { RINGING_TIMEOUT: '6', RECONNECT_GRACE: '8' } });
   try {
     return await run(['npm', 'run', '--silent', 'test:browser'], {
       cwd: join(ROOT, 'web'),
