@@ -161,15 +161,22 @@ export interface ActiveAnswer {
   calls: Call[];
 }
 
+/** All samples of one figure. */
+export interface Spread {
+  average: number;
+  maximum: number;
+}
+
 /** One participant's samples of a call, summed. */
 export interface QualitySummary {
   userId: string;
-  samples?: number;
-  jitter?: number | null;
-  packetLoss?: number | null;
-  roundTripTime?: number | null;
-  bandwidth?: number | null;
-  meanOpinionScore?: number | null;
+  samples: number;
+  jitter: Spread;
+  packetLoss: Spread;
+  roundTripTime: Spread;
+  bandwidth: Spread | null;
+  quality: Quality;
+  meanOpinionScore: number;
 }
 
 export interface QualityAnswer {

@@ -235,10 +235,9 @@ function Participants({ call }: { call: HistoryCall }) {
 
 function qualityWords(found: QualitySummary | undefined): string {
   if (found === undefined) return '';
-  const parts = [
-    found.meanOpinionScore == null ? null : `MOS ${found.meanOpinionScore.toFixed(1)}`,
-    found.roundTripTime == null ? null : `${Math.round(found.roundTripTime)} ms`,
-    found.packetLoss == null ? null : `${found.packetLoss.toFixed(1)} % lost`,
-  ];
-  return parts.filter((part) => part !== null).join(' · ');
+  return [
+    `MOS ${found.meanOpinionScore.toFixed(1)}`,
+    `${Math.round(found.roundTripTime.average)} ms`,
+    `${found.packetLoss.average.toFixed(1)} % lost`,
+  ].join(' · ');
 }
