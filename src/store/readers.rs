@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rusqlite::{Connection, InterruptHandle};
-use tokio::sync::{Semaphore, oneshot};
+use rusqlite::Connection;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::store::error::{Kind, StoreError};
@@ -22,6 +22,10 @@ const WAITING_MAX: usize = 256;
 const WAIT_MAX: Duration = Duration::from_secs(2);
 /// How long a query may run. Also bounds how long a read can keep the log from starting over.
 const RUN_MAX: Duration = Duration::from_secs(5);
+
+/// Steps of SQLite's machine between two looks at whether a query has run too long: some
+/// microseconds.
+const STEPS: i32 = 1000;
 
 /// The pool. Connections are opened when first needed and kept.
 pub(super) struct Readers {
@@ -70,25 +74,24 @@ impl Sqlite {
         let readers = self.readers();
         let permit = readers.turn(during).await?;
         let (file, idle) = (readers.file.clone(), Arc::clone(&readers.idle));
-        let (started, mut running) = oneshot::channel::<InterruptHandle>();
+        let late = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&late);
         let job = tokio::task::spawn_blocking(move || {
             let kept = idle.lock().pop();
             let mut connection = match kept {
                 Some(connection) => connection,
                 None => sqlite::open_read_only(&file)?,
             };
-            // Nobody listens any more if the caller is gone: the query is short all the same.
-            drop(started.send(connection.get_interrupt_handle()));
+            // A flag and not an interrupt, which a query that has not quite begun would not hear.
+            connection.progress_handler(STEPS, Some(move || told.load(Ordering::Relaxed)))?;
             let result = run(&mut connection, query);
+            connection.progress_handler(0, None::<fn() -> bool>)?;
             idle.lock().push(connection);
             drop(permit);
             result
         });
         let Ok(result) = timeout(RUN_MAX, job).await else {
-            // It may not even have begun; then it ends by itself, like any other.
-            if let Ok(handle) = running.try_recv() {
-                handle.interrupt();
-            }
+            late.store(true, Ordering::Relaxed);
             return Err(StoreError::new(during, Kind::Busy));
         };
         match result {
@@ -127,6 +130,8 @@ impl Drop for Place<'_> {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::sync_channel;
+
+    use tokio::sync::oneshot;
 
     use super::*;
 
