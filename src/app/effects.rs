@@ -14,8 +14,9 @@ use crate::call::command::{Command, Effect, Event, Notice};
 use crate::call::id::{CallId, DeviceId, UserId};
 use crate::call::machine::Applied;
 use crate::call::model::Call;
-use crate::socketio::outlet::{Outlet, SocketId};
+use crate::socketio::outlet::{AckError, Outlet, SocketId};
 use crate::socketio::packet::Packet;
+use crate::store::error::StoreError;
 use crate::store::journal::{Durable, Permit};
 use crate::store::{Change, Record, StoryEvent};
 use crate::telemetry::CALLS_ENDED_TOTAL;
@@ -38,6 +39,9 @@ struct Delivery {
     name: &'static str,
     data: Arc<str>,
 }
+
+/// What was seen, and the commit to wait for if there is one.
+type Expendable<V> = (V, Option<Durable>);
 
 /// What the journal keeps of a start that named an idempotency key.
 pub(super) type IdempotencyKey = Option<(UserId, Box<str>)>;
@@ -62,18 +66,50 @@ impl App {
         changed.ok_or(AppError::NoSuchCall)?
     }
 
-    /// Carries out what nobody waits for: time, sockets that come and go. Refused, or without a
-    /// place in the journal, it is no more than a thing that did not happen, or will be tried again.
+    /// As [`App::change`], for what may be lost: where nothing changed, there is nothing to write
+    /// and nothing to wait for.
+    pub(super) fn change_expendable<V>(
+        &self,
+        id: CallId,
+        command: Command,
+        view: impl FnOnce(&Call) -> V,
+    ) -> Result<Expendable<V>, AppError> {
+        let permit = self.journal.reserve()?;
+        let now = self.clock.now();
+        let changed = self.calls.change(id, |call| {
+            let applied = call.apply(command, now)?;
+            let durable = (!applied.is_noop()).then(|| submit(permit, call, &applied, None));
+            Ok((view(call), durable))
+        });
+        changed.ok_or(AppError::NoSuchCall)?
+    }
+
+    /// Carries out what nobody waits for. Refused, or without a place in the journal, it is no more
+    /// than a thing that did not happen, or that time will try again.
     pub(super) fn nudge(&self, id: CallId, command: Command) {
-        let Ok(permit) = self.journal.reserve() else { return };
+        if let Err(error) = self.nudge_if(id, |_| Some(command)) {
+            tracing::debug!(%error, call = %id, "no place for a change that nobody waits for");
+        }
+    }
+
+    /// As [`App::nudge`], with a command that depends on the call as it is found; `None` is none. The
+    /// error is a journal without a place: it was not tried.
+    pub(super) fn nudge_if(
+        &self,
+        id: CallId,
+        command: impl FnOnce(&Call) -> Option<Command>,
+    ) -> Result<(), StoreError> {
+        let permit = self.journal.reserve()?;
         let now = self.clock.now();
         self.calls.change(id, |call| {
-            if let Ok(applied) = call.apply(command, now)
+            if let Some(command) = command(call)
+                && let Ok(applied) = call.apply(command, now)
                 && !applied.is_noop()
             {
                 drop(submit(permit, call, &applied, None));
             }
         });
+        Ok(())
     }
 
     /// Lets the events of one durable change leave.
@@ -108,15 +144,17 @@ impl App {
         }
     }
 
-    /// Rings every device of `user`; the acknowledgement of one says that it rings.
+    /// Rings every device of `user`; the acknowledgement of one says that it rings. A device that
+    /// leaves too many unanswered is rung all the same: many clients acknowledge nothing.
     fn ring(self: &Arc<Self>, call: CallId, user: &UserId, patience: Duration, it: &Delivery) {
         let packet = Packet::event(it.name, &[&it.data]);
         for outlet in self.hub.outlets(user.as_str()) {
             let (app, user) = (Arc::clone(self), user.clone());
-            outlet.emit_with_ack(&packet, patience, move |answer| {
-                if answer.is_ok() {
-                    app.nudge(call, Command::Rings { user });
-                }
+            let (plain, device) = (packet.clone(), outlet.clone());
+            outlet.emit_with_ack(&packet, patience, move |answer| match answer {
+                Ok(_) => app.nudge(call, Command::Rings { user }),
+                Err(AckError::TooMany) => device.send(&plain),
+                Err(AckError::Timeout | AckError::Disconnected) => {}
             });
         }
     }
@@ -216,4 +254,41 @@ pub(super) fn json(value: &impl serde::Serialize) -> Result<Box<RawValue>, AppEr
         tracing::error!(%error, "an answer can't be written as JSON");
         AppError::Internal
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::fixture::{Device, House};
+
+    #[tokio::test]
+    async fn a_device_that_acknowledges_nothing_is_rung_all_the_same() {
+        let house = House::open();
+        let bob = Device::connect(&house.app, "bob");
+        let other = Packet::event("other", &["{}"]);
+        for _ in 0..100 {
+            bob.outlet.emit_with_ack(&other, Duration::from_mins(1), |_| ());
+        }
+        drop(bob.heard());
+        house.call("anna", &["bob"]).await;
+        house.settle().await;
+        assert_eq!(bob.names(), ["call:incoming"]);
+    }
+
+    #[tokio::test]
+    async fn what_changes_nothing_waits_for_nothing() {
+        let house = House::open();
+        let call = house.call("anna", &["bob"]).await;
+        let app = &house.app;
+        let toggled = |audio| {
+            let user = crate::app::fixture::user("anna");
+            let settings =
+                crate::call::participant::Settings { audio: Some(audio), ..Default::default() };
+            app.change_expendable(call, Command::Change { user, settings }, |call| call.seq)
+        };
+        let (seq, durable) = toggled(false).unwrap();
+        durable.unwrap().await.unwrap();
+        let (again, durable) = toggled(false).unwrap();
+        assert!(durable.is_none() && again == seq);
+    }
 }

@@ -4,7 +4,7 @@
 //! its place in the journal before the lock is gone, the events leave once it is durable. So events of
 //! one call leave in the order in which they happened, and nothing is told that could be lost.
 
-mod calls;
+pub mod calls;
 pub mod effects;
 pub mod error;
 pub mod presence;
@@ -192,3 +192,6 @@ impl App {
         self.presence.has(user)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod fixture;

@@ -1,6 +1,6 @@
 //! Who is here: sockets per user, and how long each may stay.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,6 +13,7 @@ use crate::app::effects::device_room;
 use crate::auth::Identity;
 use crate::call::command::Command;
 use crate::call::id::{DeviceId, UserId};
+use crate::call::model::Call;
 use crate::call::time::Timestamp;
 use crate::socketio::outlet::{Outlet, SocketId};
 use crate::socketio::packet::Packet;
@@ -31,6 +32,8 @@ pub(super) struct Presence {
     users: DashMap<UserId, Here>,
     sockets: AtomicUsize,
     expiries: Mutex<Expiries>,
+    /// Users who came or went while the journal had no place for it: their calls are told later.
+    unheeded: Mutex<HashSet<UserId>>,
 }
 
 /// A user who is connected.
@@ -93,7 +96,7 @@ impl App {
     pub fn admit(&self, who: &Identity) -> Result<(), TooManySockets> {
         let first = self.presence.enter(who, self.settings.sockets_per_user_max)?;
         if first {
-            self.tell_calls(&who.user, |user| Command::SocketBack { user });
+            self.heed(&who.user);
         }
         Ok(())
     }
@@ -116,15 +119,41 @@ impl App {
             self.hub.leave(&device_room(user, device), socket);
         }
         if self.presence.leave(user) {
-            self.tell_calls(user, |user| Command::SocketsGone { user });
+            self.heed(user);
         }
     }
 
-    fn tell_calls(&self, user: &UserId, command: impl Fn(UserId) -> Command) {
-        for id in self.calls.of(user) {
-            if self.calls.read(id, |call| call.is_joined(user)).unwrap_or(false) {
-                self.nudge(id, command(user.clone()));
-            }
+    /// Tells the calls that `user` has joined whether the user can be reached. One who comes and one
+    /// who goes may overtake each other on the way here, so what a call is told is read under its lock:
+    /// whoever looks last has seen both.
+    fn heed(&self, user: &UserId) {
+        let standing = |call: &Call| {
+            let (joined, user) = (call.is_joined(user), user.clone());
+            let here = self.is_online(&user);
+            joined.then(|| {
+                if here { Command::SocketBack { user } } else { Command::SocketsGone { user } }
+            })
+        };
+        let told = self.calls.of(user).into_iter().map(|id| self.nudge_if(id, standing));
+        // Each call is told, whatever became of the others.
+        if told.fold(false, |missed, told| missed | told.is_err()) {
+            self.presence.unheeded.lock().insert(user.clone());
+        }
+    }
+
+    /// A call has taken `user` in as one who is `online`: who came or went meanwhile found no call to
+    /// tell, so it is told now.
+    pub(super) fn heed_since(&self, user: &UserId, online: bool) {
+        if self.is_online(user) != online {
+            self.heed(user);
+        }
+    }
+
+    /// Tells calls what could not be told when it happened.
+    pub(super) fn heed_late(&self) {
+        let unheeded = std::mem::take(&mut *self.presence.unheeded.lock());
+        for user in unheeded {
+            self.heed(&user);
         }
     }
 
@@ -167,5 +196,105 @@ impl App {
         let mut present: Vec<Present> = self.presence.users.iter().map(view).collect();
         present.sort_by(|a, b| a.user_id.cmp(&b.user_id));
         present
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::app::fixture::{Device, House, identity, user};
+    use crate::call::id::CallId;
+    use crate::call::participant::Sockets;
+    use crate::call::state::ConnectionState;
+
+    fn standing(app: &App, call: CallId, name: &str) -> (Sockets, ConnectionState) {
+        let of = |call: &Call| {
+            let it = call.participant(&user(name)).unwrap();
+            (it.sockets, it.connection)
+        };
+        app.calls.read(call, of).unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_is_back_before_the_farewell_is_heard_is_not_lost() {
+        let house = House::open();
+        let app = &house.app;
+        let [_anna, bob] = ["anna", "bob"].map(|it| Device::connect(app, it));
+        let call = house.call("anna", &["bob"]).await;
+        house.joins("bob", call).await;
+        // The first half of a farewell, a whole arrival, the second half.
+        assert!(app.presence.leave(&user("bob")));
+        app.admit(&identity("bob")).unwrap();
+        app.heed(&user("bob"));
+        assert_eq!(standing(app, call, "bob"), (Sockets::Here, ConnectionState::Connected));
+        bob.leave(app);
+        assert_eq!(standing(app, call, "bob"), (Sockets::Gone, ConnectionState::Reconnecting));
+        let back = Device::connect(app, "bob");
+        assert_eq!(standing(app, call, "bob"), (Sockets::Here, ConnectionState::Connected));
+        drop(back);
+    }
+
+    #[tokio::test]
+    async fn who_is_lost_while_being_let_in_is_missed() {
+        let house = House::open();
+        let app = &house.app;
+        let anna = Device::connect(app, "anna");
+        let call = house.call("anna", &["bob"]).await;
+        assert!(app.presence.leave(&user("anna")), "a farewell that found no call to tell");
+        app.heed_since(&user("anna"), true);
+        assert_eq!(standing(app, call, "anna"), (Sockets::Gone, ConnectionState::Reconnecting));
+        app.admit(&identity("anna")).unwrap();
+        anna.leave(app);
+    }
+
+    #[tokio::test]
+    async fn news_without_a_place_in_the_journal_is_told_later() {
+        let house = House::with(|it| it.journal.queue_records_max = 4);
+        let app = &house.app;
+        let anna = Device::connect(app, "anna");
+        let call = house.call("anna", &["bob"]).await;
+        let taken: Vec<_> = std::iter::from_fn(|| app.journal.reserve().ok()).collect();
+        anna.leave(app);
+        assert_eq!(standing(app, call, "anna").0, Sockets::Here, "no place");
+        app.heed_late();
+        drop(taken);
+        app.heed_late();
+        assert_eq!(standing(app, call, "anna").0, Sockets::Gone);
+        assert!(app.presence.unheeded.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn sockets_are_bounded_and_counted_out() {
+        let house = House::with(|it| it.settings.sockets_per_user_max = 2);
+        let app = &house.app;
+        let [first, second] = ["anna", "anna"].map(|it| Device::connect(app, it));
+        assert_eq!(app.admit(&identity("anna")), Err(TooManySockets));
+        let anna = user("anna");
+        let present = Present { user_id: anna, username: None, sockets: 2 };
+        assert_eq!((app.present(), app.sockets()), (vec![present], 2));
+        first.leave(app);
+        let third = Device::connect(app, "anna");
+        second.leave(app);
+        third.leave(app);
+        third.leave(app);
+        assert_eq!((app.present(), app.sockets()), (vec![], 0));
+        assert!(!app.is_online(&user("anna")));
+    }
+
+    #[tokio::test]
+    async fn sockets_end_with_their_tokens() {
+        let house = House::open();
+        let (app, now) = (&house.app, house.app.clock.wall());
+        let [due, later, refreshed] = ["a", "b", "c"].map(|it| Device::connect(app, it));
+        app.expire(&due.outlet, now);
+        app.expire(&later.outlet, now.plus(Duration::from_millis(1)));
+        let called_off = app.expire(&refreshed.outlet, now);
+        app.call_off(called_off);
+        app.close_expired(now);
+        let connected = [&due, &later, &refreshed].map(|it| it.outlet.is_connected());
+        assert_eq!(connected, [false, true, true]);
+        assert_eq!(app.presence.expiries.lock().len(), 1);
     }
 }

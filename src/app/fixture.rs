@@ -1,0 +1,179 @@
+//! A service in a folder of its own, with clients whose mail can be read, for tests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use crate::app::effects::deliver;
+use crate::app::{App, Parts, Settings};
+use crate::auth::Identity;
+use crate::call::id::{CallId, UserId};
+use crate::call::model::Limits as CallLimits;
+use crate::call::participant::Settings as Media;
+use crate::call::state::CallType;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::config::rates::Rates;
+use crate::limits::Limits;
+use crate::media::ice::Ice;
+use crate::socketio::engine::options::Options;
+use crate::socketio::engine::random::RandomId;
+use crate::socketio::engine::session::Session;
+use crate::socketio::engine::sink::Home;
+use crate::socketio::hub::Hub;
+use crate::socketio::outlet::{Outlet, SocketId};
+use crate::store::options::JournalOptions;
+use crate::store::retention::RetentionOptions;
+use crate::store::sqlite::Sqlite;
+use crate::wire::request::StartRequest;
+
+/// A service and the folder it keeps.
+pub(crate) struct House {
+    pub(crate) app: Arc<App>,
+    delivering: JoinHandle<()>,
+    /// Removed with the house.
+    _folder: TempDir,
+}
+
+impl House {
+    /// A service with its usual settings and no rates.
+    pub(crate) fn open() -> Self {
+        Self::with(|_| ())
+    }
+
+    /// The same with parts of one's own.
+    pub(crate) fn with(change: impl FnOnce(&mut Parts)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config::load(|_| None).unwrap();
+        let limits = CallLimits {
+            ringing: Duration::from_mins(1),
+            connecting: Duration::from_secs(30),
+            reconnecting: Duration::from_secs(30),
+            alone: Duration::from_mins(1),
+            duration: Duration::from_hours(4),
+            participants: 8,
+        };
+        let mut parts = Parts {
+            clock: Clock::start(),
+            hub: Arc::new(Hub::new()),
+            store: Sqlite::open(folder.path()).unwrap(),
+            journal: JournalOptions::default(),
+            ice: Ice::new(&config.media),
+            rates: Limits::new(&Rates::off()),
+            settings: Settings {
+                limits,
+                sockets_per_user_max: 10,
+                rings_per_user_max: 5,
+                live_calls_max: 1000,
+                quality_check_interval: Duration::from_secs(5),
+                retention: RetentionOptions::default(),
+            },
+        };
+        change(&mut parts);
+        let (app, deliveries) = App::open(parts).unwrap();
+        let delivering = tokio::spawn(deliver(Arc::clone(&app), deliveries));
+        Self { app, delivering, _folder: folder }
+    }
+
+    /// Waits until all that happened is durable and all that follows from it has left.
+    pub(crate) async fn settle(self) -> Arc<App> {
+        let closing = Arc::clone(&self.app);
+        tokio::task::spawn_blocking(move || closing.close()).await.unwrap();
+        self.delivering.await.unwrap();
+        self.app
+    }
+
+    /// A call of `caller` with `called`.
+    pub(crate) async fn call(&self, caller: &str, called: &[&str]) -> CallId {
+        let started = self.app.start(&identity(caller), request(called), None).await.unwrap();
+        call_of(started.data.get())
+    }
+
+    /// `user` answers.
+    pub(crate) async fn joins(&self, user: &str, call: CallId) {
+        self.app.join(call, &self::user(user), Media::default(), None).await.unwrap();
+    }
+}
+
+/// The id in `{call: {id}}`.
+pub(crate) fn call_of(json: &str) -> CallId {
+    let value: Value = serde_json::from_str(json).unwrap();
+    CallId::parse(value["call"]["id"].as_str().unwrap()).unwrap()
+}
+
+pub(crate) fn user(name: &str) -> UserId {
+    UserId::parse(name).unwrap()
+}
+
+/// A token's owner, for a day.
+pub(crate) fn identity(name: &str) -> Identity {
+    let expires_at = Clock::start().wall().plus(Duration::from_hours(24));
+    Identity { user: user(name), name: None, expires_at }
+}
+
+/// An audio call to `called`.
+pub(crate) fn request(called: &[&str]) -> StartRequest {
+    StartRequest {
+        call_type: CallType::Audio,
+        participants: called.iter().map(|it| user(it)).collect(),
+        chat: None,
+        settings: Media::default(),
+        silent: false,
+    }
+}
+
+/// A client that is connected, and never reads but when asked to.
+pub(crate) struct Device {
+    user: UserId,
+    session: Arc<Session>,
+    pub(crate) outlet: Outlet,
+}
+
+impl Device {
+    /// A new socket of `name`.
+    pub(crate) fn connect(app: &App, name: &str) -> Self {
+        let device = Self::outside(name);
+        app.admit(&identity(name)).unwrap();
+        app.welcome(&device.user, None, &device.outlet);
+        device
+    }
+
+    /// One whom the service has not let in yet.
+    pub(crate) fn outside(name: &str) -> Self {
+        let options = Options { queue_bytes_max: usize::MAX, ..Options::default() };
+        let home = Home { options: Arc::new(options), runtime: Handle::current() };
+        let id = RandomId::generate().unwrap();
+        let session = Arc::new(Session::new(id, Arc::new(home), None));
+        let outlet = Outlet::new(Arc::clone(&session), SocketId::generate().unwrap(), "/");
+        Self { user: user(name), session, outlet }
+    }
+
+    /// The socket is gone.
+    pub(crate) fn leave(&self, app: &App) {
+        app.farewell(&self.user, None, self.outlet.id());
+    }
+
+    /// What came since it was last asked: names and arguments of events.
+    pub(crate) fn heard(&self) -> Vec<(String, Value)> {
+        let payload = self.session.sink.outbox(|it| it.take());
+        let text = String::from_utf8(payload).unwrap();
+        text.split('\u{1e}').filter_map(event).collect()
+    }
+
+    /// The names alone.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.heard().into_iter().map(|(name, _)| name).collect()
+    }
+}
+
+/// An event's packet: `42`, perhaps the id of an ack, and `["name",{..}]`.
+fn event(packet: &str) -> Option<(String, Value)> {
+    let array = packet.strip_prefix("42")?.trim_start_matches(|it: char| it.is_ascii_digit());
+    let mut array: Vec<Value> = serde_json::from_str(array).ok()?;
+    let data = array.pop()?;
+    Some((array.pop()?.as_str()?.to_owned(), data))
+}
