@@ -21,6 +21,7 @@ use crate::limits::Key;
 use crate::media::Ticket;
 use crate::media::ice::IceServer;
 use crate::store::error::Kind;
+use crate::store::journal::Durable;
 use crate::store::{Record, StoredSample};
 use crate::wire::reply::{CallDetails, UnavailableView};
 
@@ -45,6 +46,17 @@ struct InvitedView {
     unavailable: Vec<UnavailableView>,
 }
 
+/// What a user wants of a call: decides how one that is not live says no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intent {
+    /// To join it: takes an invitation.
+    Join,
+    /// A new token.
+    Token,
+    /// Anything else.
+    Other,
+}
+
 impl App {
     /// Joins or answers; joining twice is joining once. Answers `{call, token, iceServers,
     /// participants}`.
@@ -56,23 +68,42 @@ impl App {
         device: Option<DeviceId>,
     ) -> Result<Box<RawValue>, AppError> {
         self.pace(Rule::Join, user)?;
-        let joined = self.admission.decide([user], || {
-            // A call that the user may not join says so first, whatever else the user is in.
-            if let Some(other) = self.calls.joined_by(user, Some(id))
-                && self.is_invited(id, user)
-            {
-                return Err(AppError::AlreadyInCall(other));
-            }
-            let (user, online) = (user.clone(), self.is_online(user));
-            let now = self.clock.now();
-            let command = Command::Join { user, settings, device, online };
-            self.change(id, command, |call, _| CallFacts::of(call, now))
-        });
-        let (facts, durable) = self.or_past(joined, id, user, Refusal::NotInvited).await?;
+        let joined = self.admission.decide([user], || self.let_in(id, user, settings, device));
+        let joined = self.or_past(joined, id, user, Intent::Join).await?;
+        self.joined(user, joined).await
+    }
+
+    /// Takes `user` into a call, or back into it, while nobody else decides about them.
+    pub(super) fn let_in(
+        &self,
+        id: CallId,
+        user: &UserId,
+        settings: Settings,
+        device: Option<DeviceId>,
+    ) -> Result<(CallFacts, Durable), AppError> {
+        // A call that the user may not join says so first, whatever else the user is in.
+        if let Some(other) = self.calls.joined_by(user, Some(id))
+            && self.is_invited(id, user)
+        {
+            return Err(AppError::AlreadyInCall(other));
+        }
+        let (now, online) = (self.clock.now(), self.is_online(user));
+        let command = Command::Join { user: user.clone(), settings, device, online };
+        let joined = self.change(id, command, |call, _| CallFacts::of(call, now))?;
+        self.heed_since(user, online);
+        Ok(joined)
+    }
+
+    /// What one who has joined is told, once that is durable.
+    pub(super) async fn joined(
+        &self,
+        user: &UserId,
+        (facts, durable): (CallFacts, Durable),
+    ) -> Result<Box<RawValue>, AppError> {
         durable.await?;
         json(&JoinedView {
             details: CallDetails::from(&facts),
-            token: Ticket::peer(id, user.clone()),
+            token: Ticket::peer(facts.call.id, user.clone()),
             ice_servers: self.ice.ice_servers(user, self.clock.wall()),
         })
     }
@@ -103,7 +134,7 @@ impl App {
     /// all the same: nobody can be kept in a call, and the journal writes it once there is room.
     async fn withdraw(&self, id: CallId, user: &UserId, command: Command) -> Result<(), AppError> {
         let done = self.change(id, command, |_, _| ());
-        match self.or_past(done, id, user, Refusal::Forbidden).await {
+        match self.or_past(done, id, user, Intent::Other).await {
             Err(AppError::Refused(Refusal::Over)) => Ok(()),
             Err(error) => Err(error),
             Ok(((), durable)) => match durable.await {
@@ -116,7 +147,7 @@ impl App {
     /// Carries out a command whose answer is no more than that it was done.
     async fn carry_out(&self, id: CallId, user: &UserId, command: Command) -> Result<(), AppError> {
         let done = self.change(id, command, |_, _| ());
-        let ((), durable) = self.or_past(done, id, user, Refusal::Forbidden).await?;
+        let ((), durable) = self.or_past(done, id, user, Intent::Other).await?;
         Ok(durable.await?)
     }
 
@@ -126,27 +157,30 @@ impl App {
         outcome: Result<T, AppError>,
         id: CallId,
         user: &UserId,
-        outsider: Refusal,
+        intent: Intent,
     ) -> Result<T, AppError> {
         match outcome {
-            Err(AppError::NoSuchCall) => Err(self.not_live(id, user, outsider).await),
+            Err(AppError::NoSuchCall) => Err(self.not_live(id, user, intent).await),
             other => other,
         }
     }
 
     /// Why nothing can be done in a call that is not live: it is over, the user was removed from it or
-    /// never belonged to it (`outsider`), or there never was one.
-    pub async fn not_live(&self, id: CallId, user: &UserId, outsider: Refusal) -> AppError {
+    /// never belonged to it, or there never was one.
+    pub async fn not_live(&self, id: CallId, user: &UserId, intent: Intent) -> AppError {
         let past = match self.facts(id).await {
             Ok(Some(past)) => past,
             Ok(None) => return AppError::NoSuchCall,
             Err(error) => return error,
         };
-        let Some(member) = past.participant(user) else { return outsider.into() };
-        if outsider == Refusal::NotInvited && member.connection == ConnectionState::Removed {
-            return Refusal::Removed.into();
-        }
-        Refusal::Over.into()
+        let removed = past.participant(user).map(|it| it.connection == ConnectionState::Removed);
+        let refusal = match (removed, intent) {
+            (None, Intent::Join) => Refusal::NotInvited,
+            (None, Intent::Token | Intent::Other) => Refusal::Forbidden,
+            (Some(true), Intent::Join | Intent::Token) => Refusal::Removed,
+            (Some(_), _) => Refusal::Over,
+        };
+        refusal.into()
     }
 
     /// A new token, for one who has joined. Answers `{token, iceServers}`.
@@ -165,7 +199,7 @@ impl App {
             }
         });
         let standing = standing.ok_or(AppError::NoSuchCall);
-        self.or_past(standing, id, user, Refusal::Forbidden).await??;
+        self.or_past(standing, id, user, Intent::Token).await??;
         json(&TokenView {
             token: Ticket::peer(id, user.clone()),
             ice_servers: self.ice.ice_servers(user, self.clock.wall()),
@@ -210,7 +244,7 @@ impl App {
             unavailable.extend(more);
             Ok((unavailable, durable))
         });
-        let (unavailable, durable) = self.or_past(invited, id, by, Refusal::Forbidden).await?;
+        let (unavailable, durable) = self.or_past(invited, id, by, Intent::Other).await?;
         durable.await?;
         json(&InvitedView { unavailable })
     }
@@ -221,15 +255,63 @@ impl App {
         let quality = sample.rate();
         let command = Command::Sampled { user: user.clone(), quality };
         let participant = |call: &Call| call.participant(user).map(|it| it.id);
-        let rated = self.change(id, command, |call, _| participant(call));
-        let (participant, durable) = self.or_past(rated, id, user, Refusal::Forbidden).await?;
-        if let Some(participant) = participant {
+        let rated = self.change_expendable(id, command, participant);
+        let (participant, durable) = self.or_past(rated, id, user, Intent::Other).await?;
+        if let Some(participant) = participant
+            && let Ok(permit) = self.journal.reserve_expendable()
+        {
             let (id, call, at) = (Uuid::new_v4(), id, self.clock.now());
             let stored = StoredSample { id, call, participant, at, sample, quality };
-            if let Ok(permit) = self.journal.reserve_expendable() {
-                drop(permit.send(Record::Sample(Box::new(stored)), After::default()));
-            }
+            drop(permit.send(Record::Sample(Box::new(stored)), After::default()));
         }
-        Ok(durable.await?)
+        match durable {
+            Some(durable) => Ok(durable.await?),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::error::Code;
+    use crate::app::fixture::{House, user};
+
+    async fn codes(app: &App, call: CallId, name: &str) -> [Option<Code>; 4] {
+        let name = &user(name);
+        let code = |error: AppError| error.code();
+        [
+            app.join(call, name, Settings::default(), None).await.err().map(code),
+            app.token(call, name).await.err().map(code),
+            app.set(call, name, Settings { audio: Some(true), ..Settings::default() })
+                .await
+                .err()
+                .map(code),
+            app.end(call, name).await.err().map(code),
+        ]
+    }
+
+    #[tokio::test]
+    async fn a_call_says_no_in_the_same_words_live_and_past() {
+        let house = House::open();
+        let app = &house.app;
+        let call = house.call("anna", &["bob", "carl"]).await;
+        house.joins("bob", call).await;
+        app.remove(call, &user("anna"), user("carl")).await.unwrap();
+        let (forbidden, removed) = (Some(Code::Forbidden), Some(Code::Removed));
+        let outsider = [Some(Code::NotInvited), forbidden, forbidden, forbidden];
+        assert_eq!(codes(app, call, "carl").await, [removed, removed, forbidden, None]);
+        assert_eq!(codes(app, call, "eve").await, outsider);
+        app.end(call, &user("anna")).await.unwrap();
+        let over = Some(Code::CallOver);
+        // At once, and when the call has left the memory.
+        for _ in 0..2 {
+            assert_eq!(codes(app, call, "carl").await, [removed, removed, over, None]);
+            assert_eq!(codes(app, call, "bob").await, [over, over, over, None]);
+            assert_eq!(codes(app, call, "eve").await, outsider);
+            app.calls.retire(call);
+        }
+        let nobody = CallId(Uuid::nil());
+        assert_eq!(codes(app, nobody, "anna").await, [Some(Code::NotFound); 4]);
     }
 }

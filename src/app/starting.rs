@@ -12,13 +12,13 @@ use crate::app::App;
 use crate::app::effects::{json, submit};
 use crate::app::error::AppError;
 use crate::auth::Identity;
-use crate::call::command::{Command, Effect, Invitee, Start, Unavailable};
+use crate::call::command::{Command, Effect, Invitee, Refusal, Start, Unavailable};
 use crate::call::id::{CallId, UserId};
 use crate::call::machine::Applied;
 use crate::call::model::Call;
 use crate::call::participant::Participant;
 use crate::call::record::CallFacts;
-use crate::call::state::{MediaPath, State};
+use crate::call::state::{EndReason, MediaPath, State};
 use crate::call::time::Timestamp;
 use crate::config::rates::Rule;
 use crate::limits::{Key, RateLimited};
@@ -57,6 +57,11 @@ impl RecentStarts {
         self.0.insert((user.clone(), key.into()), (call, now));
     }
 
+    /// The start is taken back.
+    fn forget(&self, user: &UserId, key: &str) {
+        self.0.remove(&(user.clone(), key.into()));
+    }
+
     /// Forgets what is in the store by now.
     pub(super) fn sweep(&self, now: Timestamp) {
         self.0.retain(|_, (_, at)| now.since(*at) < RECENT);
@@ -87,7 +92,7 @@ pub(super) type Callable = (Vec<Invitee>, Vec<UnavailableView>);
 /// What the users' standing makes of a start.
 enum Outcome {
     Same(CallId),
-    Glare(CallId),
+    Joined(CallFacts, Durable),
     New { facts: CallFacts, unavailable: Vec<UnavailableView>, durable: Durable },
 }
 
@@ -100,9 +105,9 @@ impl App {
         key: Option<&str>,
     ) -> Result<Started, AppError> {
         if let Some(key) = key
-            && let Some(call) = self.earlier_start(&caller.user, key).await?
+            && let Some(facts) = self.earlier_start(&caller.user, key).await?
         {
-            return self.started_before(call, caller).await;
+            return self.started_before(&facts, caller);
         }
         if self.is_draining() {
             return Err(AppError::Draining);
@@ -115,18 +120,21 @@ impl App {
         if self.calls.len() >= self.settings.live_calls_max {
             return Err(RateLimited { retry_after: FULL_HOUSE }.into());
         }
-        let settings = request.settings;
         match self.decide_start(caller, request, key)? {
             Outcome::Same(call) => {
                 self.until_durable(call).await?;
-                self.started_before(call, caller).await
+                let facts = self.facts(call).await?.ok_or(AppError::NoSuchCall)?;
+                self.started_before(&facts, caller)
             }
-            Outcome::Glare(call) => {
-                let data = self.join(call, &caller.user, settings, None).await?;
+            Outcome::Joined(facts, durable) => {
+                let data = self.joined(&caller.user, (facts, durable)).await?;
                 Ok(Started { data, created: false })
             }
             Outcome::New { facts, unavailable, durable } => {
-                self.settle_start(facts.call.id, durable).await?;
+                if let Err(error) = durable.await {
+                    self.take_back(facts.call.id, &caller.user, key);
+                    return Err(error.into());
+                }
                 if facts.call.state == State::Busy {
                     return Err(AppError::Busy(Box::new(facts)));
                 }
@@ -136,18 +144,23 @@ impl App {
         }
     }
 
-    async fn earlier_start(&self, user: &UserId, key: &str) -> Result<Option<CallId>, AppError> {
+    /// The call that `key` stands for. A start that was taken back was refused, so its key is free.
+    async fn earlier_start(&self, user: &UserId, key: &str) -> Result<Option<CallFacts>, AppError> {
+        self.pace(Rule::Read, user)?;
         let since = self.clock.now().minus(IDEMPOTENCY);
-        Ok(self.store.idempotent_start(user, key, since).await?)
+        let Some(call) = self.store.idempotent_start(user, key, since).await? else {
+            return Ok(None);
+        };
+        let facts = self.facts(call).await?;
+        Ok(facts.filter(|it| it.call.end_reason != Some(EndReason::Failed)))
     }
 
-    /// Waits until a new call is durable; one that can't be is not started.
-    async fn settle_start(&self, call: CallId, durable: Durable) -> Result<(), AppError> {
-        let outcome = durable.await;
-        if outcome.is_err() {
-            self.nudge(call, Command::Abort);
+    /// A new call that can't be made durable is not started.
+    fn take_back(&self, call: CallId, caller: &UserId, key: Option<&str>) {
+        if let Some(key) = key {
+            self.recent_starts.forget(caller, key);
         }
-        Ok(outcome?)
+        self.nudge(call, Command::Abort);
     }
 
     /// Waits until what has happened to a call so far is durable: an answer that repeats another must
@@ -161,9 +174,8 @@ impl App {
         }
     }
 
-    async fn started_before(&self, id: CallId, user: &Identity) -> Result<Started, AppError> {
-        let facts = self.facts(id).await?.ok_or(AppError::NoSuchCall)?;
-        let data = self.started(&facts, &user.user, Vec::new())?;
+    fn started_before(&self, facts: &CallFacts, user: &Identity) -> Result<Started, AppError> {
+        let data = self.started(facts, &user.user, Vec::new())?;
         Ok(Started { data, created: false })
     }
 
@@ -197,7 +209,11 @@ impl App {
                 return Err(AppError::AlreadyInCall(call));
             }
             if let Some(call) = self.glare(&caller.user, &request.participants) {
-                return Ok(Outcome::Glare(call));
+                match self.let_in(call, &caller.user, request.settings, None) {
+                    // It ended this very moment: then this is a start like any other.
+                    Err(AppError::NoSuchCall | AppError::Refused(Refusal::Over)) => {}
+                    joined => return joined.map(|(facts, at)| Outcome::Joined(facts, at)),
+                }
             }
             self.make(caller, request, key)
         })
@@ -224,6 +240,7 @@ impl App {
         let (invitees, mut unavailable) =
             self.callable(&caller.user, &request.participants, None)?;
         let permit = self.journal.reserve()?;
+        let online = self.is_online(&caller.user);
         let (call, applied) = Call::start(
             Start {
                 id: CallId(new_call_id(now)),
@@ -233,7 +250,7 @@ impl App {
                 initiator: caller.user.clone(),
                 initiator_name: caller.name.clone(),
                 participant: Uuid::new_v4(),
-                online: self.is_online(&caller.user),
+                online,
                 settings: request.settings,
                 chat: request.chat,
                 invitees,
@@ -251,6 +268,7 @@ impl App {
         let facts = CallFacts::of(&call, now);
         let durable =
             self.calls.insert(call, |call| submit(permit, call, &applied, idempotency_key));
+        self.heed_since(&caller.user, online);
         Ok(Outcome::New { facts, unavailable, durable })
     }
 
@@ -304,4 +322,69 @@ fn new_call_id(now: Timestamp) -> Uuid {
     let seconds = u64::try_from(now.0.div_euclid(1000)).unwrap_or(0);
     let nanos = u32::try_from(now.0.rem_euclid(1000)).unwrap_or(0) * 1_000_000;
     Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::fixture::{House, call_of, identity, request, user};
+
+    async fn start(house: &House, caller: &str, called: &[&str], key: &str) -> (bool, CallId) {
+        let started = house.app.start(&identity(caller), request(called), Some(key)).await;
+        let started = started.unwrap();
+        (started.created, call_of(started.data.get()))
+    }
+
+    #[tokio::test]
+    async fn the_same_key_is_the_same_call_for_the_same_user() {
+        let house = House::open();
+        let (first, second) = tokio::join!(
+            start(&house, "anna", &["bob"], "k"),
+            start(&house, "anna", &["bob"], "k")
+        );
+        assert_eq!((first.0, second.0, first.1), (true, false, second.1));
+        assert_eq!(start(&house, "anna", &["carl"], "k").await, (false, first.1));
+        house.app.recent_starts.sweep(house.app.clock.now().plus(RECENT));
+        assert_eq!(start(&house, "anna", &["carl"], "k").await, (false, first.1), "by the store");
+        assert!(start(&house, "dora", &["emil"], "k").await.0);
+    }
+
+    #[tokio::test]
+    async fn a_start_that_was_taken_back_frees_its_key() {
+        let house = House::open();
+        let (_, failed) = start(&house, "anna", &["bob"], "k").await;
+        house.app.take_back(failed, &user("anna"), Some("k"));
+        let (created, call) = start(&house, "anna", &["bob"], "k").await;
+        assert!(created && call != failed);
+    }
+
+    #[tokio::test]
+    async fn both_calling_each_other_is_one_call() {
+        let house = House::open();
+        let call = house.call("anna", &["bob"]).await;
+        assert_eq!(start(&house, "bob", &["anna"], "k").await, (false, call));
+        let again = house.app.start(&identity("bob"), request(&["anna"]), None).await;
+        assert!(matches!(again.err(), Some(AppError::AlreadyInCall(it)) if it == call));
+    }
+
+    #[tokio::test]
+    async fn one_who_has_joined_another_call_is_busy() {
+        let house = House::open();
+        house.call("anna", &["bob"]).await;
+        let busy = house.app.start(&identity("carl"), request(&["anna"]), None).await;
+        assert!(matches!(busy.err(), Some(AppError::Busy(it)) if it.call.state == State::Busy));
+        assert!(house.app.start(&identity("carl"), request(&["bob"]), None).await.unwrap().created);
+    }
+
+    #[tokio::test]
+    async fn rings_of_one_user_are_bounded() {
+        let house = House::with(|it| it.settings.rings_per_user_max = 1);
+        house.call("anna", &["bob"]).await;
+        let refused = house.app.start(&identity("carl"), request(&["bob"]), None).await.err();
+        assert!(matches!(refused, Some(AppError::RateLimited(_))));
+        let group = house.app.start(&identity("carl"), request(&["bob", "dora"]), None).await;
+        let data = group.unwrap().data;
+        let unavailable = r#""unavailable":[{"userId":"bob","why":"rate_limited"}]"#;
+        assert!(data.get().contains(unavailable), "{data}");
+    }
 }

@@ -19,11 +19,11 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::app::App;
+use crate::app::calls::Intent;
 use crate::app::effects::unnamed_device;
 use crate::app::error::AppError;
 use crate::app::presence::Expiry;
 use crate::auth::Verifier;
-use crate::call::command::Refusal;
 use crate::call::id::{CallId, DeviceId, UserId};
 use crate::config::rates::Rule;
 use crate::events::ask::Ask;
@@ -120,7 +120,7 @@ impl Events {
         let (app, user) = (Arc::clone(&self.app), socket.session().user.clone());
         Box::pin(async move {
             Err(match call {
-                Some(call) => app.not_live(call, &user, Refusal::Forbidden).await,
+                Some(call) => app.not_live(call, &user, Intent::Other).await,
                 None => AppError::NoSuchCall,
             })
         })
