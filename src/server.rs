@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::app::effects::deliver;
-use crate::app::tending::tend;
+use crate::app::tending::{tend, tidy};
 use crate::app::{App, Deliveries, Parts, Settings};
 use crate::auth::Verifier;
 use crate::call::model::Limits as CallLimits;
@@ -151,7 +151,7 @@ pub async fn run(
     sockets.drain(FAREWELL_SPREAD).await;
     stopper.stop();
     ports.join_all().await;
-    work.abort();
+    drop(work);
     let closing = Arc::clone(&app);
     tokio::task::spawn_blocking(move || closing.close()).await.map_err(io::Error::other)?;
     threads.into_iter().for_each(SocketThread::stop);
@@ -160,17 +160,16 @@ pub async fn run(
 }
 
 /// Starts what goes on without being asked: events leave from a websocket thread, where most of their
-/// receivers are.
-fn begin(
-    app: &Arc<App>,
-    deliveries: Deliveries,
-    threads: &[SocketThread],
-) -> tokio::task::JoinHandle<()> {
+/// receivers are, until the journal is closed; the rest is returned, to be dropped at the stop.
+fn begin(app: &Arc<App>, deliveries: Deliveries, threads: &[SocketThread]) -> JoinSet<()> {
     match threads.first() {
         Some(first) => first.handle.spawn(deliver(Arc::clone(app), deliveries)),
         None => tokio::spawn(deliver(Arc::clone(app), deliveries)),
     };
-    tokio::spawn(tend(Arc::clone(app)))
+    let mut work = JoinSet::new();
+    work.spawn(tend(Arc::clone(app)));
+    work.spawn(tidy(Arc::clone(app)));
+    work
 }
 
 fn parts(config: &Config) -> Result<Parts, StartError> {

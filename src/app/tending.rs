@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::app::App;
 use crate::call::command::Command;
@@ -20,26 +20,38 @@ const SWEEP: Duration = Duration::from_mins(1);
 pub async fn tend(app: Arc<App>) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut swept = Instant::now();
     loop {
         ticks.tick().await;
         app.tick();
-        if swept.elapsed() >= SWEEP {
-            swept = Instant::now();
-            app.sweep().await;
-        }
+    }
+}
+
+/// Forgets what has been kept long enough, now and then; never returns. Not a part of [`tend`]: a disk
+/// that is slow or full must not hold up anybody's deadline.
+#[expect(clippy::infinite_loop, reason = "as above")]
+pub async fn tidy(app: Arc<App>) {
+    let mut sweeps = interval(SWEEP);
+    sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        sweeps.tick().await;
+        app.sweep().await;
+    }
+}
+
+/// A fault in one thing must not stop the clock of all; the panic hook counts it.
+fn guarded(what: &str, work: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(work)).is_err() {
+        tracing::error!(what, "lost to a panic");
     }
 }
 
 impl App {
     fn tick(&self) {
         for id in self.calls.due(self.clock.now()) {
-            // A fault in one call must not stop the clock of all; the panic hook counts it.
-            if catch_unwind(AssertUnwindSafe(|| self.nudge(id, Command::Tick))).is_err() {
-                tracing::error!(call = %id, "a deadline was lost to a panic");
-            }
+            guarded("the deadline of a call", || self.nudge(id, Command::Tick));
         }
-        self.close_expired(self.clock.wall());
+        guarded("the end of tokens", || self.close_expired(self.clock.wall()));
+        guarded("news of who is there", || self.heed_late());
     }
 
     async fn sweep(&self) {
