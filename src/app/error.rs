@@ -152,6 +152,7 @@ impl AppError {
             Self::Draining => Code::Draining,
             Self::Internal => Code::Internal,
             Self::Store(error) if error.kind == Kind::Full => Code::StorageFull,
+            Self::Store(error) if error.kind == Kind::Closed => Code::Draining,
             Self::Store(_) => Code::HistoryUnavailable,
         }
     }
@@ -159,6 +160,17 @@ impl AppError {
     /// The sentence for the client: names the field where there is one, and no cause.
     pub fn public_message(&self) -> String {
         self.to_string()
+    }
+
+    /// Logs the cause of what the client is only told in general. A full disk and the end of the
+    /// service have been logged where they were found, once and not for every request.
+    pub fn log(&self) {
+        if let Self::Store(error) = self
+            && !matches!(error.kind, Kind::Full | Kind::Closed)
+        {
+            let error: &(dyn std::error::Error + 'static) = error;
+            tracing::warn!(error, "the store failed a request");
+        }
     }
 
     /// What belongs beside the code.

@@ -21,6 +21,7 @@ use crate::config::rates::Rates;
 use crate::limits::Limits;
 use crate::media::ice::Ice;
 use crate::socketio::engine::options::Options;
+use crate::socketio::engine::outbox::Outbox;
 use crate::socketio::engine::random::RandomId;
 use crate::socketio::engine::session::Session;
 use crate::socketio::engine::sink::Home;
@@ -87,9 +88,9 @@ impl House {
         self.app
     }
 
-    /// A call of `caller` with `called`.
-    pub(crate) async fn call(&self, caller: &str, called: &[&str]) -> CallId {
-        let started = self.app.start(&identity(caller), request(called), None).await.unwrap();
+    /// A call of `caller` with `others`.
+    pub(crate) async fn call(&self, caller: &str, others: &[&str]) -> CallId {
+        let started = self.app.start(&identity(caller), request(others), None).await.unwrap();
         call_of(started.data.get())
     }
 
@@ -115,11 +116,11 @@ pub(crate) fn identity(name: &str) -> Identity {
     Identity { user: user(name), name: None, expires_at }
 }
 
-/// An audio call to `called`.
-pub(crate) fn request(called: &[&str]) -> StartRequest {
+/// An audio call to `others`.
+pub(crate) fn request(others: &[&str]) -> StartRequest {
     StartRequest {
         call_type: CallType::Audio,
-        participants: called.iter().map(|it| user(it)).collect(),
+        participants: others.iter().map(|it| user(it)).collect(),
         chat: None,
         settings: Media::default(),
         silent: false,
@@ -157,11 +158,15 @@ impl Device {
         app.farewell(&self.user, None, self.outlet.id());
     }
 
-    /// What came since it was last asked: names and arguments of events.
+    /// The packets that came since it was last asked.
+    pub(crate) fn packets(&self) -> Vec<String> {
+        let payload = String::from_utf8(self.session.sink.outbox(Outbox::take)).unwrap();
+        payload.split('\u{1e}').map(str::to_owned).collect()
+    }
+
+    /// The events among them: names and arguments.
     pub(crate) fn heard(&self) -> Vec<(String, Value)> {
-        let payload = self.session.sink.outbox(|it| it.take());
-        let text = String::from_utf8(payload).unwrap();
-        text.split('\u{1e}').filter_map(event).collect()
+        self.packets().iter().filter_map(|it| event(it)).collect()
     }
 
     /// The names alone.

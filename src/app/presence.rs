@@ -130,9 +130,9 @@ impl App {
         let standing = |call: &Call| {
             let (joined, user) = (call.is_joined(user), user.clone());
             let here = self.is_online(&user);
-            joined.then(|| {
-                if here { Command::SocketBack { user } } else { Command::SocketsGone { user } }
-            })
+            let news =
+                if here { Command::SocketBack { user } } else { Command::SocketsGone { user } };
+            joined.then_some(news)
         };
         let told = self.calls.of(user).into_iter().map(|id| self.nudge_if(id, standing));
         // Each call is told, whatever became of the others.

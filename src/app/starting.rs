@@ -329,8 +329,8 @@ mod tests {
     use super::*;
     use crate::app::fixture::{House, call_of, identity, request, user};
 
-    async fn start(house: &House, caller: &str, called: &[&str], key: &str) -> (bool, CallId) {
-        let started = house.app.start(&identity(caller), request(called), Some(key)).await;
+    async fn start(house: &House, caller: &str, others: &[&str], key: &str) -> (bool, CallId) {
+        let started = house.app.start(&identity(caller), request(others), Some(key)).await;
         let started = started.unwrap();
         (started.created, call_of(started.data.get()))
     }

@@ -10,13 +10,14 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::app::error::{AppError, Code};
 use crate::auth::{Identity, Unauthorized};
-use crate::call::id::DeviceId;
+use crate::call::id::{DeviceId, InvalidId};
 use crate::call::time::Timestamp;
 use crate::config::rates::Rule;
 use crate::events::{Events, Session};
 use crate::limits::{Key, RateLimited};
 use crate::socketio::handler::{ConnectRequest, Refused, Socket};
 use crate::socketio::packet::MAIN_NAMESPACE;
+use crate::wire::fields::Malformed;
 
 /// How long a socket outlives its token, unless the client refreshes it (contract, section 3).
 const AFTER_EXPIRY: Duration = Duration::from_secs(25);
@@ -54,10 +55,12 @@ impl Events {
                 Err(it) => limited(it),
             })?;
         self.app.rates.check(Rule::HandshakeUser, Key::User(who.user.clone())).map_err(limited)?;
-        let device = auth.device_id.map(|it| DeviceId::parse(&it)).transpose();
-        let device = device.map_err(|why| {
-            refused(format!("auth.deviceId: expected {why}"), Code::InvalidRequest.as_str())
-        })?;
+        let device = auth.device_id.map(|it| {
+            let wrong = |why: InvalidId| Malformed::new("auth.deviceId", &it, why.to_string());
+            DeviceId::parse(&it).map_err(wrong)
+        });
+        let device = device.transpose();
+        let device = device.map_err(|it| refused(it.to_string(), Code::InvalidRequest.as_str()))?;
         self.app.admit(&who).map_err(|it| refused(it.to_string(), "too_many_sockets"))?;
         let expiry = self.app.expire(request.outlet, who.expires_at.plus(AFTER_EXPIRY));
         Ok(Session {

@@ -5,6 +5,7 @@
 
 mod ask;
 mod connect;
+mod reply;
 mod signal;
 
 use std::borrow::Cow;
@@ -12,10 +13,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
-use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::app::App;
@@ -27,10 +26,10 @@ use crate::auth::Verifier;
 use crate::call::id::{CallId, DeviceId, UserId};
 use crate::config::rates::Rule;
 use crate::events::ask::Ask;
+use crate::events::reply::ReplyTo;
 use crate::limits::Key;
 use crate::socketio::DisconnectReason;
 use crate::socketio::handler::{ConnectRequest, Event, Handler, Refused, Socket};
-use crate::socketio::outlet::{Ack, Outlet};
 use crate::wire::fields::Malformed;
 
 /// The service as Socket.IO clients see it.
@@ -50,41 +49,13 @@ pub struct Session {
     expiry: Mutex<Expiry>,
 }
 
+/// What an event is answered with.
 type Answer = Result<Option<Box<RawValue>>, AppError>;
+
+/// An answer that may have to wait.
 type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
-/// What an event gets back, on the one way or the other.
-struct ReplyTo {
-    outlet: Outlet,
-    event: Box<str>,
-    call: Option<Box<str>>,
-    ack: Option<Ack>,
-}
-
-#[derive(Serialize)]
-struct Done<'a> {
-    success: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<&'a RawValue>,
-}
-
-#[derive(Serialize)]
-struct Failed<'a> {
-    success: bool,
-    error: &'a str,
-    code: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<&'a RawValue>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct CallError<'a> {
-    error: &'a str,
-    code: &'static str,
-    event: &'a str,
-    call_id: Option<&'a str>,
-}
+type Reaction = Result<Option<Answering>, AppError>;
 
 impl Events {
     /// Serves clients whose tokens `verifier` accepts.
@@ -102,16 +73,22 @@ impl Events {
         Err(limited.into())
     }
 
-    fn answer(&self, socket: &Socket<Session>, event: &Event<'_>) -> Result<Answering, AppError> {
+    /// Does what the event asks for; `None` where it is done, without anything to tell.
+    fn react(&self, socket: &Socket<Session>, event: &Event<'_>) -> Reaction {
+        if signal::Kind::of(event.name).is_some() {
+            return match self.relay(socket, event) {
+                Err(AppError::NoSuchCall) => Ok(Some(self.not_relayed(socket, event))),
+                relayed => relayed.map(|()| None),
+            };
+        }
         self.pace(socket, Rule::Event)?;
         let session = socket.session();
         let ask = Ask::read(event, &session.user, self.app.participants_max())?;
         if let Ask::Refresh { token } = &ask {
-            self.refresh(socket, token)?;
-            return Ok(Box::pin(std::future::ready(Ok(None))));
+            return self.refresh(socket, token).map(|()| None);
         }
         let device = session.device.clone().or_else(|| unnamed_device(socket.id()));
-        Ok(Box::pin(ask.carry_out(Arc::clone(&self.app), session.user.clone(), device)))
+        Ok(Some(Box::pin(ask.carry_out(Arc::clone(&self.app), session.user.clone(), device))))
     }
 
     /// Candidates often trail a call's end: the sender hears that it is over, not that it never was.
@@ -141,19 +118,16 @@ impl Handler for Events {
 
     fn event(&self, socket: &Socket<Session>, mut event: Event<'_>) {
         let ack = event.ack.take();
-        if signal::Kind::of(event.name).is_some() {
-            match self.relay(socket, &event) {
-                Ok(()) if ack.is_none() => {}
-                Err(AppError::NoSuchCall) => {
-                    ReplyTo::new(socket, &event, ack).when(self.not_relayed(socket, &event));
-                }
-                relayed => ReplyTo::new(socket, &event, ack).send(relayed.map(|()| None)),
-            }
+        // A fault costs this event its answer, not the client its connection.
+        let reaction = catch_unwind(AssertUnwindSafe(|| self.react(socket, &event)));
+        let reaction = reaction.unwrap_or(Err(AppError::Internal));
+        if ack.is_none() && matches!(reaction, Ok(None)) {
             return;
         }
-        let reply_to = ReplyTo::new(socket, &event, ack);
-        match self.answer(socket, &event) {
-            Ok(answering) => reply_to.when(answering),
+        let reply_to = ReplyTo::new(socket.outlet(), &event, ack);
+        match reaction {
+            Ok(Some(answering)) => reply_to.when(answering),
+            Ok(None) => reply_to.send(Ok(None)),
             Err(error) => reply_to.send(Err(error)),
         }
     }
@@ -164,58 +138,6 @@ impl Handler for Events {
         self.app.call_off(*session.expiry.lock());
         self.app.farewell(&session.user, session.device.as_ref(), socket.id());
     }
-}
-
-impl ReplyTo {
-    fn new(socket: &Socket<Session>, event: &Event<'_>, ack: Option<Ack>) -> Self {
-        let call = ask::call_of(event).map(Box::from);
-        Self { outlet: socket.outlet().clone(), event: event.name.into(), call, ack }
-    }
-
-    /// Begins at once, so that what this event changes comes before what the next one does; goes on
-    /// in a task of its own where the answer has to wait.
-    fn when(self, mut answering: Answering) {
-        let mut context = Context::from_waker(Waker::noop());
-        // A fault costs this event its answer, not the client its connection.
-        match catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(&mut context))) {
-            Ok(Poll::Ready(answer)) => self.send(answer),
-            Ok(Poll::Pending) => {
-                drop(tokio::spawn(async move { self.send(answering.await) }));
-            }
-            Err(_) => self.send(Err(AppError::Internal)),
-        }
-    }
-
-    fn send(self, answer: Answer) {
-        match (answer, self.ack) {
-            (Ok(data), Some(ack)) => {
-                ack.send(&text(&Done { success: true, data: data.as_deref() }));
-            }
-            (Ok(_), None) => {}
-            (Err(error), ack) => {
-                let (message, code) = (error.public_message(), error.code().as_str());
-                let data = error.data();
-                match ack {
-                    Some(ack) => ack.send(&text(&Failed {
-                        success: false,
-                        error: &message,
-                        code,
-                        data: data.as_deref(),
-                    })),
-                    None => self.outlet.send_event("call:error", |out| {
-                        let (event, call_id) = (&*self.event, self.call.as_deref());
-                        let error = CallError { error: &message, code, event, call_id };
-                        out.extend_from_slice(text(&error).as_bytes());
-                    }),
-                }
-            }
-        }
-    }
-}
-
-fn text(value: &impl Serialize) -> String {
-    // Structs of strings and booleans always serialise.
-    serde_json::to_string(value).unwrap_or_default()
 }
 
 /// A `Malformed` for an event as a whole.

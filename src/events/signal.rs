@@ -9,7 +9,7 @@ use crate::call::id::{CallId, UserId};
 use crate::config::rates::Rule;
 use crate::events::{Events, Session, wrong};
 use crate::socketio::handler::{Event, Socket};
-use crate::wire::fields::Malformed;
+use crate::wire::fields::{Fields, Malformed};
 
 /// The three events of signaling.
 #[derive(Clone, Copy)]
@@ -72,7 +72,7 @@ impl Events {
         let kind = Kind::of(event.name).ok_or_else(|| wrong(event.name, "webrtc:*"))?;
         let argument = event.args.get(0).ok_or_else(|| wrong("no argument", "one JSON object"))?;
         let envelope: Envelope<'_> = serde_json::from_str(argument.get())
-            .map_err(|error| Malformed::new("event", &error.to_string(), EXPECTED))?;
+            .map_err(|error| unreadable(argument.get(), &error))?;
         let call = envelope.call_id.and_then(CallId::parse);
         let call = call.ok_or_else(|| missing("callId", envelope.call_id, "a call id (UUID)"))?;
         let target = envelope.target_user_id.and_then(|it| UserId::parse(it).ok());
@@ -98,6 +98,18 @@ fn missing(field: &'static str, found: Option<&str>, expected: &'static str) -> 
     Malformed::new(field, found.unwrap_or("nothing"), expected).into()
 }
 
+/// Which field keeps an envelope from being read: found out in a second, slower reading.
+fn unreadable(argument: &str, error: &serde_json::Error) -> Malformed {
+    let mut scratch = argument.as_bytes().to_vec();
+    let ids = Fields::parse(&mut scratch)
+        .and_then(|it| Ok((it.call_id("callId")?, it.user_id("targetUserId")?)));
+    match ids {
+        // A fault of the whole is told in the words of the first reading.
+        Err(wrong) if wrong.field != "body" => wrong,
+        Err(_) | Ok(_) => Malformed::new("event", &error.to_string(), EXPECTED),
+    }
+}
+
 /// Ids need no escapes: their characters are plain by the contract's section 3.
 fn write(out: &mut Vec<u8>, call: CallId, from: &UserId, kind: Kind, payload: &RawValue) {
     out.extend_from_slice(b"{\"callId\":\"");
@@ -110,4 +122,32 @@ fn write(out: &mut Vec<u8>, call: CallId, from: &UserId, kind: Kind, payload: &R
     out.extend_from_slice(b"\":");
     out.extend_from_slice(payload.get().as_bytes());
     out.push(b'}');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_not_be_read_is_named() {
+        const CALL: &str = r#""callId":"0193d5f0-0000-7000-8000-000000000001""#;
+        for (argument, message) in [
+            (r#"{"callId":7}"#.to_owned(), "callId: expected a call id (UUID), found 7"),
+            (
+                format!(r#"{{{CALL},"targetUserId":["b"]}}"#),
+                "targetUserId: expected 1 to 64 characters of A-Z a-z 0-9 _ . : @ = -, found [\"b\"]",
+            ),
+            (
+                format!(r#"{{{CALL},"targetUserId":"b","offer":1,"offer":2}}"#),
+                "event: expected {callId, targetUserId, and offer, answer or candidate}, found duplicate field `offer` at line 1 column..",
+            ),
+            (
+                "[]".to_owned(),
+                "event: expected {callId, targetUserId, and offer, answer or candidate}, found invalid length 0, expected struct Envelo..",
+            ),
+        ] {
+            let error = serde_json::from_str::<Envelope<'_>>(&argument).err().unwrap();
+            assert_eq!(unreadable(&argument, &error).to_string(), message, "{argument}");
+        }
+    }
 }

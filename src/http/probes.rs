@@ -105,16 +105,16 @@ impl Probes {
         } else {
             ("not_ready", StatusCode::SERVICE_UNAVAILABLE)
         };
-        self.checked(app, status, code)
+        Self::checked(app, status, code)
     }
 
     /// The same for people: always 200.
     pub fn monitoring_health(&self, app: &App) -> Reply {
         let status = if app.journal_is_well() { "healthy" } else { "degraded" };
-        self.checked(app, status, StatusCode::OK)
+        Self::checked(app, status, StatusCode::OK)
     }
 
-    fn checked(&self, app: &App, status: &'static str, code: StatusCode) -> Reply {
+    fn checked(app: &App, status: &'static str, code: StatusCode) -> Reply {
         let (checks, timestamp) = (Checks::of(app), Iso(app.clock.wall()));
         json(code, &Checked { status, service: SERVICE, checks, timestamp })
     }

@@ -21,7 +21,7 @@ const WINDOW_MAX: Duration = Duration::from_hours(24 * 366);
 /// The parameters of a query; the first of a name counts.
 struct Parameters<'a>(&'a str);
 
-impl<'a> Parameters<'a> {
+impl Parameters<'_> {
     fn read<T>(
         &self,
         name: &'static str,

@@ -29,7 +29,7 @@ use crate::telemetry::HTTP_REQUESTS_TOTAL;
 use crate::wire::fields::{Fields, Malformed};
 use crate::wire::request::{StartRequest, end_reason, media_settings, participant_settings};
 
-/// How long a token of `/dev/token` lasts: a day of trying out.
+/// How long a token of `/dev/token` lasts: a long day of trying out.
 const DEV_TOKEN_LIFETIME: Duration = Duration::from_hours(12);
 
 /// Characters of an `Idempotency-Key`, at most: room for a UUID and a name.
@@ -62,9 +62,7 @@ type Answer = Result<Reply, Failure>;
 
 impl From<AppError> for Failure {
     fn from(error: AppError) -> Self {
-        if let AppError::Store(error) = &error {
-            tracing::warn!(error = error as &dyn std::error::Error, "the store failed a request");
-        }
+        error.log();
         let mut failure = Self::new(error.code().as_str(), error.public_message());
         failure.data = error.data();
         match error.retry_after() {
@@ -169,7 +167,7 @@ impl Api {
             Route::Join(id) => {
                 let device = device(&asked.head.headers)?;
                 let settings = read(asked, media_settings).await?;
-                ok(&app.join(id, user, settings, device).await?)
+                Ok(ok(&app.join(id, user, settings, device).await?))
             }
             Route::End(id) => {
                 read(asked, end_reason).await?;
@@ -178,26 +176,26 @@ impl Api {
             }
             Route::Token(id) => {
                 read(asked, |_| Ok(())).await?;
-                ok(&app.token(id, user).await?)
+                Ok(ok(&app.token(id, user).await?))
             }
             Route::Participant(id) => {
                 let settings = read(asked, participant_settings).await?;
                 app.set(id, user, settings).await?;
                 Ok(message("Participant settings updated"))
             }
-            Route::Call(id) => ok(&app.call(id, user).await?),
+            Route::Call(id) => Ok(ok(&app.call(id, user).await?)),
             Route::History => {
-                ok(&app.history(user, query::history(asked.head.uri.query())?).await?)
+                Ok(ok(&app.history(user, query::history(asked.head.uri.query())?).await?))
             }
-            Route::Active => ok(&app.active(user)?),
+            Route::Active => Ok(ok(&app.active(user)?)),
             Route::Stats => {
-                ok(&app.stats_for(user, query::window(asked.head.uri.query())?).await?)
+                Ok(ok(&app.stats_for(user, query::window(asked.head.uri.query())?).await?))
             }
             Route::RecordingStart(id) | Route::RecordingStop(id) => {
-                ok(&app.recording(id, user).await?)
+                Ok(ok(&app.recording(id, user).await?))
             }
-            Route::Recordings(id) => ok(&app.recordings(id, user).await?),
-            Route::Quality(id) => ok(&app.quality(id, user).await?),
+            Route::Recordings(id) => Ok(ok(&app.recordings(id, user).await?)),
+            Route::Quality(id) => Ok(ok(&app.quality(id, user).await?)),
             Route::LiveKitWebhook
             | Route::Health
             | Route::Ready
@@ -244,8 +242,8 @@ fn status_class(status: StatusCode) -> &'static str {
     }
 }
 
-fn ok(value: &RawValue) -> Answer {
-    Ok(data(StatusCode::OK, &value))
+fn ok(value: &RawValue) -> Reply {
+    data(StatusCode::OK, &value)
 }
 
 /// Takes the body in and reads its fields.
