@@ -6,6 +6,7 @@ use crate::call::command::{Event, Notice};
 use crate::call::id::{CallId, UserId};
 use crate::call::model::Call;
 use crate::call::participant::Participant;
+use crate::call::state::Quality;
 use crate::call::time::Timestamp;
 use crate::wire::invitation::Invitation;
 use crate::wire::reply::ParticipantView;
@@ -158,7 +159,7 @@ pub fn encode(call: &Call, notice: &Notice) -> EncodedEvent {
             QualityChanged {
                 user_id: user.as_str(),
                 quality: quality.as_str(),
-                previous: previous.map(super::super::call::state::Quality::as_str),
+                previous: previous.map(Quality::as_str),
             },
         ),
         Event::EndingSoon { ends_at } => {

@@ -130,8 +130,11 @@ impl<'v> Fields<'v> {
 
     /// A text of at most `max` characters.
     pub fn text(&self, name: &'static str, max: usize) -> Result<Option<String>, Malformed> {
-        let fits = |text: &str| (text.chars().count() <= max).then(|| text.to_owned());
-        self.word(name, "a short text", fits)
+        let Some(value) = self.get(name) else { return Ok(None) };
+        let text = value.as_str().filter(|it| it.chars().count() <= max);
+        let wrong =
+            || Malformed::new(name, &shown(value), format!("a text of at most {max} characters"));
+        text.map(|it| Some(it.to_owned())).ok_or_else(wrong)
     }
 
     /// A call's id; has to be there.
@@ -237,6 +240,14 @@ mod tests {
         check("{\"n\":7}", number, "Some(7.0)");
         check("{\"n\":-1}", number, "n: expected a number from 0 to 100, found -1");
         check("{\"n\":\"7\"}", number, "n: expected a number from 0 to 100, found \"7\"");
+        let text = |it: &Fields<'_>| it.text("t", 3);
+        check("{\"t\":\"äöü\"}", text, "Some(\"äöü\")");
+        check(
+            "{\"t\":\"abcd\"}",
+            text,
+            "t: expected a text of at most 3 characters, found \"abcd\"",
+        );
+        check("{\"t\":7}", text, "t: expected a text of at most 3 characters, found 7");
         let users = |it: &Fields<'_>| it.user_ids("ids", &me, 2).map(|it| it.map(|it| it.len()));
         let rule = "ids: expected 1 to 2 distinct user ids other than your own, found ";
         check("{\"ids\":[\"a\",\"b\"]}", users, "Some(2)");

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::call::id::{CallId, UserId};
+use crate::call::id::{CallId, ChatId, UserId};
 use crate::call::model::Call;
 use crate::call::record::CallFacts;
 use crate::call::time::Timestamp;
@@ -34,7 +34,7 @@ impl<'a> Invitation<'a> {
             r#type: call.call_type.as_str(),
             initiator_id: call.initiator.as_str(),
             initiator_name: call.initiator_name.as_deref(),
-            chat_id: call.chat.as_ref().map(super::super::call::id::ChatId::as_str),
+            chat_id: call.chat.as_ref().map(ChatId::as_str),
             is_group: call.is_group,
             participants: participants.iter().map(UserId::as_str).collect(),
             expires_at: Iso(expires_at),

@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use crate::call::command::Unavailable;
-use crate::call::id::{CallId, UserId};
+use crate::call::id::{CallId, ChatId, UserId};
 use crate::call::record::{CallFacts, CallRecord, ParticipantRecord};
-use crate::call::state::Role;
+use crate::call::state::{EndReason, Quality, Role};
 use crate::wire::time::Iso;
 
 /// A call object (contract, section 4).
@@ -40,13 +40,13 @@ impl<'a> From<&'a CallRecord> for CallView<'a> {
             r#type: it.call_type.as_str(),
             state: it.state.as_str(),
             initiator_id: it.initiator.as_str(),
-            chat_id: it.chat.as_ref().map(super::super::call::id::ChatId::as_str),
+            chat_id: it.chat.as_ref().map(ChatId::as_str),
             is_group: it.is_group,
             max_participants: it.max_participants,
             started_at: it.started_at.map(Iso),
             ended_at: it.ended_at.map(Iso),
             duration: it.duration,
-            end_reason: it.end_reason.map(super::super::call::state::EndReason::as_str),
+            end_reason: it.end_reason.map(EndReason::as_str),
             recording_enabled: false,
             recording_url: None,
             created_at: Iso(it.created_at),
@@ -89,7 +89,7 @@ impl<'a> From<&'a ParticipantRecord> for ParticipantView<'a> {
             audio_enabled: it.audio,
             video_enabled: it.video,
             screen_share_enabled: it.screen_share,
-            connection_quality: it.quality.map(super::super::call::state::Quality::as_str),
+            connection_quality: it.quality.map(Quality::as_str),
         }
     }
 }

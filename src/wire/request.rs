@@ -85,13 +85,16 @@ pub fn participant_settings(fields: &Fields<'_>) -> Result<Settings, Malformed> 
     Ok(settings)
 }
 
+/// The call, and who is to be added.
+pub type Invited = (CallId, Vec<UserId>);
+
 /// `call:invite`: the call and whom to add, from `participantIds` or the seed's
 /// `invitation.participants`; the rest of a client's invitation is passed over.
 pub fn invite(
     fields: &Fields<'_>,
     by: &UserId,
     participants_max: u16,
-) -> Result<(CallId, Vec<UserId>), Malformed> {
+) -> Result<Invited, Malformed> {
     let call = fields.call_id("callId")?;
     let max = usize::from(participants_max);
     if let Some(users) = fields.user_ids("participantIds", by, max)? {
