@@ -133,13 +133,17 @@ impl StateStore for Table {
     }
 }
 
-/// The client behind trusted proxies: the last address of `X-Forwarded-For` that is none of ours.
-/// What stands before it was written by the client and proves nothing; from a peer that is no
+/// The client behind trusted proxies: the last address of `X-Forwarded-For` that is none of ours. The
+/// header may come in several lines: a proxy may add its own below the client's. What stands before it was written by the client and proves nothing; from a peer that is no
 /// trusted proxy nothing is believed.
-pub fn client_address(peer: IpAddr, forwarded: Option<&str>, trusted: &[IpNet]) -> IpAddr {
+pub fn client_address<'h>(
+    peer: IpAddr,
+    forwarded: impl DoubleEndedIterator<Item = &'h str>,
+    trusted: &[IpNet],
+) -> IpAddr {
     let is_trusted = |it: IpAddr| trusted.iter().any(|net| net.contains(&it));
     let mut client = peer.to_canonical();
-    for hop in forwarded.unwrap_or_default().rsplit(',').take(FORWARDED_MAX) {
+    for hop in forwarded.rev().flat_map(|line| line.rsplit(',')).take(FORWARDED_MAX) {
         if !is_trusted(client) {
             break;
         }
@@ -246,8 +250,17 @@ mod tests {
             ("10.0.0.1", Some("unknown, nonsense"), "10.0.0.1"),
             ("10.0.0.1", Some(""), "10.0.0.1"),
         ] {
-            let client = client_address(peer.parse().unwrap(), header, &trusted);
+            let client = client_address(peer.parse().unwrap(), header.into_iter(), &trusted);
             assert_eq!(client.to_string(), wanted, "{peer} {header:?}");
+        }
+        for (lines, wanted) in [
+            (["1.1.1.1", "198.51.100.9"], "198.51.100.9"),
+            (["198.51.100.9", "10.2.3.4"], "198.51.100.9"),
+            (["1.1.1.1, 198.51.100.9", "10.2.3.4, 10.2.3.5"], "198.51.100.9"),
+            (["1.1.1.1", ""], "10.0.0.1"),
+        ] {
+            let client = client_address("10.0.0.1".parse().unwrap(), lines.into_iter(), &trusted);
+            assert_eq!(client.to_string(), wanted, "{lines:?}");
         }
     }
 

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
 
 use crate::app::effects::deliver;
 use crate::app::tending::{tend, tidy};
@@ -83,7 +84,9 @@ struct Front {
 
 impl Front {
     async fn answer(self, request: Request<Incoming>, peer: SocketAddr, secure: bool) -> Reply {
-        let forwarded = request.headers().get("x-forwarded-for").and_then(|it| it.to_str().ok());
+        // A line that can't be read is one that nobody can be found behind.
+        let lines = request.headers().get_all("x-forwarded-for").iter();
+        let forwarded = lines.map(|it| it.to_str().unwrap_or_default());
         let client = client_address(peer.ip(), forwarded, &self.trusted_proxies);
         if self.sockets.serves(request.uri().path()) {
             self.sockets.handle(request, SocketAddr::new(client, peer.port())).await
@@ -142,15 +145,19 @@ pub async fn run(
     };
     let work = begin(&app, deliveries, &threads);
     let (stopper, told) = shutdown::stop();
-    let ports = open_ports(&config, front, told)?;
+    let ports = open_ports(&config, &front, told)?;
     let outcome = tokio::select! {
         () = stop => Ok(()),
         () = app.journal_failed() => Err(StartError::DiskFailed),
     };
     app.drain();
-    sockets.drain(FAREWELL_SPREAD).await;
+    let (patience, began) = (config.server.drain_timeout, Instant::now());
+    // Whoever has not gone in half the time is cut off with the ports.
+    drop(timeout(patience / 2, sockets.drain(FAREWELL_SPREAD.min(patience / 4))).await);
     stopper.stop();
-    ports.join_all().await;
+    if timeout(patience.saturating_sub(began.elapsed()), ports.join_all()).await.is_err() {
+        tracing::warn!("requests that did not end in time were cut off");
+    }
     drop(work);
     let closing = Arc::clone(&app);
     tokio::task::spawn_blocking(move || closing.close()).await.map_err(io::Error::other)?;
@@ -242,7 +249,7 @@ fn socket_options(server: &Server) -> Options {
 }
 
 /// Binds every port and serves it in a task of its own, until told to stop.
-fn open_ports(config: &Config, front: Front, told: Stop) -> Result<JoinSet<()>, StartError> {
+fn open_ports(config: &Config, front: &Front, told: Stop) -> Result<JoinSet<()>, StartError> {
     let server = &config.server;
     let tls = server.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
     if let Some(tls) = &tls {

@@ -175,6 +175,7 @@ impl App {
     /// Says whether `user` may see and record a call: recording takes a media server, which this
     /// deployment has not.
     pub async fn recording(&self, id: CallId, user: &UserId) -> Result<Box<RawValue>, AppError> {
+        self.pace(Rule::Read, user)?;
         let facts = self.own_facts(id, user).await?;
         if facts.call.initiator != *user {
             return Err(Refusal::Forbidden.into());
