@@ -121,7 +121,14 @@ impl App {
     /// Says no.
     pub async fn decline(&self, id: CallId, user: &UserId) -> Result<(), AppError> {
         self.pace(Rule::Leave, user)?;
-        self.withdraw(id, user, Command::Decline { user: user.clone() }).await
+        match self.carry_out(id, user, Command::Decline { user: user.clone() }).await {
+            // Who started a call has nothing to decline, while it is live and after.
+            Err(AppError::Refused(Refusal::Over)) => match self.facts(id).await? {
+                Some(past) if past.call.initiator == *user => Err(Refusal::Forbidden.into()),
+                Some(_) | None => Ok(()),
+            },
+            other => other,
+        }
     }
 
     /// Hangs up: ends, cancels, leaves or declines, by who the user is.
