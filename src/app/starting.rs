@@ -249,7 +249,7 @@ impl App {
                 media: MediaPath::Peer,
                 initiator: caller.user.clone(),
                 initiator_name: caller.name.clone(),
-                participant: Uuid::new_v4(),
+                participant: new_participant_id(),
                 online,
                 settings: request.settings,
                 chat: request.chat,
@@ -286,7 +286,7 @@ impl App {
             match self.rates.check(Rule::Invite, pair) {
                 Ok(()) if self.ringing(user) < self.settings.rings_per_user_max => {
                     let busy = self.calls.joined_by(user, call).is_some();
-                    let participant = Uuid::new_v4();
+                    let participant = new_participant_id();
                     invitees.push(Invitee { user: user.clone(), participant, busy });
                 }
                 other => {
@@ -315,6 +315,11 @@ pub(super) fn unavailable_of(applied: &Applied) -> Vec<UnavailableView> {
         Effect::Notify(_) | Effect::CheckMedia => None,
     };
     applied.effects.iter().filter_map(view).collect()
+}
+
+/// Ids sort in the order of the invitation, so that a call's people stand in the same order for ever.
+fn new_participant_id() -> Uuid {
+    Uuid::now_v7()
 }
 
 /// Ids sort by creation, so that rows of one time lie together.

@@ -1,0 +1,229 @@
+// Nothing that was acknowledged is lost: the program is killed at random moments under load, started again on the same data,
+// and what it then says is compared with what its clients had been told.
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { World } from '../support/world.mjs';
+
+const KILLS = 20;
+/** How many clients act at once, and how long they may until the power goes, milliseconds. */
+const CLIENTS = 12;
+const LOAD_MS = { min: 30, max: 400 };
+const RING_SECONDS = 3600;
+const ENV = { RINGING_TIMEOUT: String(RING_SECONDS), MAX_CALL_DURATION: '7200' };
+
+const random = (below) => Math.floor(Math.random() * below);
+const pick = (list) => list[random(list.length)];
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** What one call is, as its clients know it: the model that the service is held to. */
+class Known {
+  constructor(people) {
+    this.people = people;
+    this.state = 'ringing';
+    this.standing = new Map(people.map((it, index) => [it.id, index === 0 ? 'in' : 'asked']));
+    this.answered = false;
+    this.seq = 0;
+  }
+
+  copy() {
+    return Object.assign(Object.create(Known.prototype), this, { standing: new Map(this.standing) });
+  }
+
+  get isOver() {
+    return !['ringing', 'connected'].includes(this.state);
+  }
+
+  /** What somebody may sensibly do now. */
+  moves() {
+    return this.people.flatMap((person, index) => {
+      const standing = this.standing.get(person.id);
+      if (standing === 'asked') return [{ person, what: 'join' }, { person, what: 'end' }];
+      return standing === 'in' && (index > 0 || Math.random() < 0.3) ? [{ person, what: 'end' }] : [];
+    });
+  }
+
+  /** What becomes of it when that is done. */
+  after({ person, what }) {
+    const next = this.copy();
+    const initiator = person === this.people[0];
+    if (what === 'join') {
+      next.standing.set(person.id, 'in');
+      next.answered = true;
+      next.state = 'connected';
+    } else if (this.standing.get(person.id) === 'asked') {
+      next.standing.set(person.id, 'declined');
+    } else if (initiator) {
+      next.finish(this.answered ? 'ended' : 'cancelled');
+    } else {
+      next.standing.set(person.id, 'left');
+    }
+    next.settle();
+    return next;
+  }
+
+  settle() {
+    const count = (what) => [...this.standing.values()].filter((it) => it === what).length;
+    if (this.isOver) return;
+    if (this.people.length === 2 && this.answered && count('in') < 2) this.finish('ended');
+    else if (!this.answered && count('asked') === 0) this.finish('declined');
+  }
+
+  finish(state) {
+    this.state = state;
+    for (const [id, standing] of this.standing) {
+      if (standing === 'in') this.standing.set(id, 'left');
+      if (standing === 'asked') this.standing.set(id, 'unanswered');
+    }
+  }
+}
+
+const SAME = {
+  in: ['connecting', 'connected'],
+  asked: ['invited', 'ringing'],
+  left: ['left'],
+  declined: ['declined'],
+  unanswered: ['missed', 'invited', 'ringing', 'left'],
+};
+
+/** How what the service says differs from what is known, if it does. */
+function difference(known, { call, participants }) {
+  // A group in which one is left alone goes on for a minute; it is connected or, with one of them, reconnecting.
+  const states = known.state === 'connected' ? ['connected', 'reconnecting'] : [known.state];
+  if (!states.includes(call.state)) return `${call.state} where ${known.state} was acknowledged`;
+  if (call.seq < known.seq) return `seq ${call.seq} after ${known.seq}`;
+  for (const { userId, connectionState } of participants) {
+    const standing = known.standing.get(userId);
+    if (!SAME[standing]?.includes(connectionState)) return `${userId} ${connectionState}, known as ${standing}`;
+  }
+  return undefined;
+}
+
+/** All calls that were ever started, and what their clients know. */
+class Ledger {
+  calls = [];
+  acknowledged = 0;
+  interrupted = 0;
+
+  /** One client: starts calls and goes on with those there are, one thing after the other, until the power goes. */
+  async act(world, isOn) {
+    while (isOn()) {
+      const open = this.calls.filter((it) => !it.taken && !it.known.isOver);
+      const one = open.length > 0 && Math.random() < 0.7 ? pick(open) : this.begin(world);
+      one.taken = true;
+      try {
+        await this.advance(one);
+      } finally {
+        one.taken = false;
+      }
+    }
+  }
+
+  begin(world) {
+    const people = world.people(2 + random(3));
+    const one = { people, key: `start-${people[0].id}`, known: new Known(people), id: undefined, pending: undefined };
+    this.calls.push(one);
+    return one;
+  }
+
+  /** Does one thing in a call and waits for the answer; what has no answer stays pending. */
+  async advance(one) {
+    const move = one.id ? pick(one.known.moves()) : { what: 'start' };
+    if (!move) return;
+    one.pending = move;
+    const answer = await this.ask(one, move).catch(() => undefined);
+    if (!answer) {
+      this.interrupted += 1;
+      return;
+    }
+    assert.ok(answer.body.success, `${move.what}: ${JSON.stringify(answer.body)}`);
+    this.settle(one, answer);
+  }
+
+  settle(one, answer) {
+    const { pending: move } = one;
+    one.pending = undefined;
+    this.acknowledged += 1;
+    if (move.what === 'start') one.id = answer.body.data.call.id;
+    else one.known = one.known.after(move);
+    one.known.seq = Math.max(one.known.seq, answer.body.data?.call?.seq ?? 0);
+    one.createdAt ??= answer.body.data?.call?.createdAt;
+  }
+
+  ask(one, { person, what }) {
+    const [caller, ...others] = one.people;
+    if (what !== 'start') return person.rest('POST', `/${one.id}/${what}`);
+    const body = { type: 'audio', participantIds: others.map((it) => it.id) };
+    return caller.rest('POST', '/start', body, { 'idempotency-key': one.key });
+  }
+
+  /** Compares every call that may have changed with what the service says; what was pending is then known too. */
+  async compare(calls) {
+    for (const one of calls) {
+      if (!one.id) {
+        // Asked again with the same key: there is one call, whether the first asking had come through or not.
+        const answer = await this.ask(one, one.pending);
+        assert.ok([200, 201].includes(answer.status), JSON.stringify(answer.body));
+        this.settle(one, answer);
+        assert.equal((await one.people[0].want('GET', '/history')).pagination.total, 1);
+      }
+      const told = await one.people[0].details(one.id);
+      const possible = [one.known, ...(one.pending ? [one.known.after(one.pending)] : [])];
+      const differences = possible.map((it) => difference(it, told));
+      const match = differences.lastIndexOf(undefined);
+      assert.notEqual(match, -1, `${one.id}: ${differences.join('; or: ')}\n${JSON.stringify(told)}`);
+      one.known = possible[match];
+      one.known.seq = told.call.seq;
+      one.pending = undefined;
+    }
+  }
+}
+
+/** Of some calls that still ring: each invitee is rung until the moment it always was. */
+async function deadlinesKept(calls) {
+  for (const { id, createdAt, known } of calls) {
+    const asked = known.people.find((it) => known.standing.get(it.id) === 'asked');
+    if (!asked) continue;
+    const device = await asked.connect();
+    const { invitation } = device.sync.calls.find((it) => it.call.id === id);
+    assert.equal(new Date(invitation.expiresAt) - new Date(createdAt), RING_SECONDS * 1000);
+    device.close();
+  }
+}
+
+test(`${KILLS} kills under load lose nothing that was acknowledged`, { timeout: 240_000 }, async (context) => {
+  const dataDir = mkdtempSync(join(tmpdir(), 'call-service-'));
+  after(() => rmSync(dataDir, { recursive: true, force: true }));
+  const ledger = new Ledger();
+  const restarts = [];
+  let world = await World.start(ENV, { dataDir });
+  for (let kill = 0; kill < KILLS; kill += 1) {
+    let on = true;
+    const begun = ledger.calls.length;
+    const clients = Array.from({ length: CLIENTS }, () => ledger.act(world, () => on));
+    await pause(LOAD_MS.min + random(LOAD_MS.max - LOAD_MS.min));
+    const ended = world.abandon();
+    on = false;
+    await Promise.all([ended, ...clients]);
+    const before = Date.now();
+    world = await World.start(ENV, { dataDir });
+    restarts.push(Date.now() - before);
+    for (const { people } of ledger.calls) for (const person of people) person.world = world;
+    const touched = ledger.calls.filter((it, index) => index >= begun || it.pending || !it.known.isOver);
+    await ledger.compare(touched);
+    const ringing = ledger.calls.filter((it) => it.known.state === 'ringing');
+    await deadlinesKept(ringing.slice(-3));
+  }
+  await ledger.compare(ledger.calls);
+  const stats = await world.person().want('GET', '/stats');
+  assert.equal(stats.totalCalls, ledger.calls.length, 'every call is there exactly once');
+  assert.equal(stats.activeCalls, ledger.calls.filter((it) => !it.known.isOver).length);
+  await world.close();
+  const slowest = Math.max(...restarts);
+  context.diagnostic(
+    `${KILLS} kills, ${ledger.calls.length} calls, ${ledger.acknowledged} acknowledgements kept, ` +
+      `${ledger.interrupted} requests cut off, restarts in ${Math.min(...restarts)} to ${slowest} ms`,
+  );
+});
