@@ -198,8 +198,8 @@ test('every event that time brings', async () => {
   events['call:participant_left, lost'] = await two.deviceA.until('call:participant_left');
   events['call:ended, lost'] = await two.deviceA.until('call:ended');
   // Devices may say that they ring before or after the answer, which shifts the numbers.
-  for (const event of Object.values(events)) event.seq = '<seq>';
-  golden('timed', events);
+  const unnumbered = Object.entries(events).map(([what, event]) => [what, { ...event, seq: '<seq>' }]);
+  golden('timed', Object.fromEntries(unnumbered));
 });
 
 test('every way in which a socket is refused', async () => {
