@@ -158,7 +158,7 @@ export interface HistoryAnswer {
 }
 
 export interface ActiveAnswer {
-  calls: Call[];
+  calls: HistoryCall[];
 }
 
 /** All samples of one figure. */
@@ -307,8 +307,6 @@ export type ResumeAnswer =
 export const DEFAULT_RINGING_SECONDS = 60;
 /** Milliseconds of QUALITY_CHECK_INTERVAL where the service does not say otherwise. */
 export const QUALITY_INTERVAL_MS = 5000;
-/** Seconds of RECONNECT_GRACE: how long a lost participant's place is kept. */
-export const RECONNECT_GRACE_SECONDS = 30;
 
 /** Live: not ended in any way. */
 export function isLive(state: CallState): boolean {

@@ -6,6 +6,7 @@ import {
   call,
   lastCall,
   launch,
+  PATIENCE,
   person,
   phase,
   received,
@@ -154,8 +155,11 @@ describe('a call that nobody takes', () => {
   it('is missed, with a badge until it has been seen', async () => {
     const [ada, grace] = await people('Ada', 'Grace');
     await call(ada, [grace]);
-    await grace.page.getByTestId('incoming').waitFor({ state: 'detached', timeout: 20_000 });
-    await ada.page.locator('[data-testid=stage][data-phase=over]').waitFor({ timeout: 20_000 });
+    // Until the service gives up: as long as the page says, however long it rings here.
+    const left = Number.parseInt(await grace.page.getByTestId('incoming-left').textContent(), 10);
+    const timeout = left * 1000 + PATIENCE;
+    await grace.page.getByTestId('incoming').waitFor({ state: 'detached', timeout });
+    await ada.page.locator('[data-testid=stage][data-phase=over]').waitFor({ timeout });
     assert.equal(await ada.page.getByTestId('over-title').textContent(), 'No answer');
     await grace.page.locator('[data-testid=missed-badge][data-count="1"]').waitFor();
     assert.equal((await lastCall(grace)).reason, 'no_answer');

@@ -105,6 +105,19 @@ async function goneMeanwhile(id: string): Promise<void> {
   store.dropCall(id);
 }
 
+/**
+ * The page is looked at again, perhaps after the machine has slept with a line that only seems to be up: are
+ * our calls what the page shows?
+ */
+export async function onLookedAt(): Promise<void> {
+  if (store.session.value === null) return;
+  const active = await api.active().catch(() => null);
+  if (active === null) return;
+  for (const { participants, initiator: _, ...call } of active) takeCall({ call, participants });
+  const live = new Set(active.map((call) => call.id));
+  for (const id of [...store.calls.value.keys()]) if (!live.has(id)) await goneMeanwhile(id);
+}
+
 export function onError(error: ErrorEvent): void {
   store.toast(`The service could not do that: ${error.error}`, 'bad');
 }

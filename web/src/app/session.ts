@@ -5,7 +5,7 @@ import { claimsOf } from '../lib/jwt';
 import { browser, tab } from '../lib/keep';
 import * as api from './api';
 import { actAs } from './calls';
-import { onCall, onConnect, onError, onSync } from './events';
+import { onCall, onConnect, onError, onLookedAt, onSync } from './events';
 import { recallSeen, refreshHistory } from './history';
 import * as media from './media';
 import * as socket from './socket';
@@ -31,6 +31,7 @@ export async function begin(): Promise<void> {
   media.recallChoice();
   media.watchDevices();
   socket.watchNetwork();
+  addEventListener('visibilitychange', () => document.visibilityState === 'visible' && void onLookedAt());
   recallNames();
   recallRinging();
   setInterval(() => {

@@ -53,13 +53,18 @@ export interface Toast {
   text: string;
 }
 
+export interface Said {
+  id: number;
+  text: string;
+}
+
 export interface Sampled {
   at: number;
   of: ReadonlyMap<string, Measured>;
 }
 
 export type RemoteTracks = ReadonlyMap<Slot, MediaStreamTrack>;
-export type Panel = 'none' | 'devices' | 'invite' | 'rail' | 'record' | 'keys';
+export type Panel = 'none' | 'devices' | 'invite' | 'rail';
 
 export const session = signal<Session | null>(null);
 /** Whether the service gives tokens by name; null until asked. */
@@ -145,9 +150,9 @@ export const entries = signal<readonly Entry[]>([]);
 export const paused = signal(false);
 
 export const toasts = signal<readonly Toast[]>([]);
-/** Read out by a screen reader. */
-export const politely = signal('');
-export const urgently = signal('');
+/** Read out by a screen reader: the last few, so that one that follows another does not drown it. */
+export const politely = signal<readonly Said[]>([]);
+export const urgently = signal<readonly Said[]>([]);
 /** Ticks four times a second while anything on the page counts down or up. */
 export const now = signal(Date.now());
 /** How long this service lets it ring, seconds: as it says, or as its invitations have shown. */
@@ -202,18 +207,23 @@ export function dropToast(id: number): void {
   toasts.value = toasts.value.filter((one) => one.id !== id);
 }
 
+/** How long words stay where a screen reader finds them, milliseconds, and how many at most. */
+const SAID_MS = 6000;
+const MOST_SAID = 5;
+let lastSaid = 0;
+
 /** Has a screen reader say it, politely or at once. */
 export function say(text: string, urgent = false): void {
   const region = urgent ? urgently : politely;
-  // The same words twice are only read if something changed.
-  region.value = region.value === text ? `${text}\u00a0` : text;
+  lastSaid += 1;
+  const said = { id: lastSaid, text };
+  region.value = [...region.value, said].slice(-MOST_SAID);
+  setTimeout(() => {
+    region.value = region.value.filter((one) => one !== said);
+  }, SAID_MS);
 }
 
 /** The service's present, as far as we can tell. */
 export function serviceNow(): number {
   return now.value + skew.value;
-}
-
-export function onPhone(): boolean {
-  return matchMedia('(max-width: 760px)').matches;
 }

@@ -28,7 +28,7 @@ export interface PeerHost {
 
 /** How long a broken connection may mend by itself before ICE is restarted, in milliseconds. */
 const MEND_MS = 2500;
-/** How long an ICE restart may take before the next, in milliseconds. */
+/** How long an offer may take to connect before the next, in milliseconds. */
 const RETRY_MS = 8000;
 
 /** The connection to one other person. All it does goes through one queue, so that nothing is half done when the next thing comes. */
@@ -49,15 +49,17 @@ export class Peer {
     private readonly host: PeerHost,
   ) {}
 
-  /** Makes the first offer, or a new one that restarts ICE. */
+  /** Makes the first offer, or one that restarts ICE; one that was not answered is made again. */
   offer(): void {
     this.run('offer', async () => {
       const pc = this.pc ?? (await this.open());
-      if (pc.signalingState !== 'stable') return;
-      if (this.slots.size === 0) await this.ownSlots(pc);
-      else pc.restartIce();
-      await pc.setLocalDescription();
-      this.describe(pc);
+      if (pc.signalingState === 'stable') {
+        if (this.slots.size === 0) await this.ownSlots(pc);
+        else pc.restartIce();
+        await pc.setLocalDescription();
+      }
+      if (pc.signalingState === 'have-local-offer') this.describe(pc);
+      this.mendIn(RETRY_MS);
     });
   }
 
@@ -115,8 +117,8 @@ export class Peer {
     const pc = new RTCPeerConnection(await this.host.configuration());
     this.pc = pc;
     pc.onicecandidate = ({ candidate }) => {
-      const body = candidate === null ? { candidate: '' } : candidate.toJSON();
-      this.host.send(this.userId, 'ice_candidate', { ...body, ...this.envelope() });
+      if (candidate === null) return;
+      this.host.send(this.userId, 'ice_candidate', { ...candidate.toJSON(), ...this.envelope() });
     };
     pc.onconnectionstatechange = () => this.onState(pc);
     this.say('connecting');
@@ -154,16 +156,18 @@ export class Peer {
         this.say('lost');
         this.mendIn(0);
         break;
+      case 'closed':
+        break;
       default:
+        this.mendIn(RETRY_MS);
     }
   }
 
-  /** Both sides may do so at once: the polite one then gives way. */
+  /** Offers anew unless it is connected by then. Both sides may do so at once: the polite one gives way. */
   private mendIn(ms: number): void {
+    clearTimeout(this.mending);
     this.mending = setTimeout(() => {
-      if (this.closed || this.pc?.connectionState === 'connected') return;
-      this.offer();
-      this.mendIn(RETRY_MS);
+      if (!this.closed && this.pc?.connectionState !== 'connected') this.offer();
     }, ms);
   }
 

@@ -1,6 +1,19 @@
 import { useSignal } from '@preact/signals';
 import { useEffect } from 'preact/hooks';
-import { dropToast, inspecting, opened, panel, politely, session, toasts, urgently } from '../app/store';
+import { missedCount } from '../app/history';
+import {
+  dropToast,
+  inspecting,
+  nameOf,
+  opened,
+  panel,
+  politely,
+  ringing,
+  type Said,
+  session,
+  toasts,
+  urgently,
+} from '../app/store';
 import { ring } from '../lib/sound';
 import { Dialog } from './bits';
 import { DevicesDialog } from './Devices';
@@ -21,17 +34,25 @@ export function App() {
   const phone = usePhone();
   useEffect(watchKeys, []);
   useRingback();
+  useTitle();
   return (
     <>
       {session.value === null ? <SignIn /> : <Console phone={phone} />}
       <Toasts />
-      <div class="only-reader" role="status" aria-live="polite" data-testid="live-polite">
-        {politely.value}
-      </div>
-      <div class="only-reader" role="alert" aria-live="assertive" data-testid="live-urgent">
-        {urgently.value}
-      </div>
+      <Spoken said={politely.value} role="status" testid="live-polite" />
+      <Spoken said={urgently.value} role="alert" testid="live-urgent" />
     </>
+  );
+}
+
+/** What a screen reader says; each new line by itself. */
+function Spoken({ said, role, testid }: { said: readonly Said[]; role: 'status' | 'alert'; testid: string }) {
+  return (
+    <div class="only-reader" role={role} aria-atomic="false" data-testid={testid}>
+      {said.map((one) => (
+        <p key={one.id}>{one.text}</p>
+      ))}
+    </div>
   );
 }
 
@@ -95,6 +116,17 @@ function usePhone(): boolean {
     return () => query.removeEventListener('change', onChange);
   }, []);
   return phone.value;
+}
+
+/** The tab says who calls, and what was missed. */
+function useTitle(): void {
+  const caller = ringing.value[0]?.call.initiatorId;
+  const missed = missedCount.value;
+  const idle = missed === 0 ? 'Call console' : `(${missed} missed) Call console`;
+  const title = caller === undefined ? idle : `${nameOf(caller)} is calling`;
+  useEffect(() => {
+    document.title = title;
+  }, [title]);
 }
 
 /** The quiet tone while it rings at the others'. */

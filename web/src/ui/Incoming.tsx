@@ -8,22 +8,11 @@ import { ring } from '../lib/sound';
 import { Avatar, Countdown } from './bits';
 import { Icon } from './icons';
 
-/** Every call that rings here, over everything else, with its tone and in the page's title. */
+/** Every call that rings here, over everything else, with its tone. */
 export function Incoming() {
-  const all = ringing.value;
-  const who = all.length === 0 ? null : nameOf(all[0]?.call.initiatorId ?? '');
-  useEffect(() => {
-    if (who === null) return;
-    const before = document.title;
-    document.title = `${who} is calling`;
-    const stop = ring('incoming');
-    return () => {
-      stop();
-      document.title = before;
-    };
-  }, [who]);
-  if (all.length === 0) return null;
-  return <Card all={all} />;
+  const rings = ringing.value.length > 0;
+  useEffect(() => (rings ? ring('incoming') : undefined), [rings]);
+  return rings ? <Card all={ringing.value} /> : null;
 }
 
 function Card({ all }: { all: readonly CallView[] }) {

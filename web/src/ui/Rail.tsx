@@ -35,7 +35,7 @@ export function Rail() {
   );
 }
 
-export function Me() {
+function Me() {
   const own = session.value;
   if (own === null) return null;
   return (

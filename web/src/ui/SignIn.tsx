@@ -11,7 +11,6 @@ const LOOK_AGAIN_MS = 2000;
 
 export function SignIn() {
   useEffect(() => {
-    document.title = 'Call console';
     const timer = setInterval(() => byName.value === null && void findWayIn(), LOOK_AGAIN_MS);
     return () => clearInterval(timer);
   }, []);
