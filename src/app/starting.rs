@@ -347,7 +347,8 @@ mod tests {
             start(&house, "anna", &["bob"], "k"),
             start(&house, "anna", &["bob"], "k")
         );
-        assert_eq!((first.0, second.0, first.1), (true, false, second.1));
+        // Whichever came first made it.
+        assert!(first.0 != second.0 && first.1 == second.1, "{first:?} {second:?}");
         assert_eq!(start(&house, "anna", &["carl"], "k").await, (false, first.1));
         house.app.recent_starts.sweep(house.app.clock.now().plus(RECENT));
         assert_eq!(start(&house, "anna", &["carl"], "k").await, (false, first.1), "by the store");
