@@ -229,7 +229,9 @@ describe('pictures are kept of', () => {
       await grace.page.addInitScript(drawnScreen);
       await grace.page.evaluate(drawnScreen);
       if (phone) await ada.page.getByTestId('choose-people').click();
-      await ada.page.getByTestId(`person-${emmy.id}`).waitFor();
+      for (const one of [grace, emmy]) {
+        await ada.page.locator(`[data-testid=person-${one.id}][data-online=true]`).waitFor();
+      }
       await keep(ada, '2-people');
       await call(ada, [grace, emmy]);
       await keep(ada, '3-ringing');

@@ -161,7 +161,7 @@ function Rows({ found, open }: { found: readonly Entry[]; open: { value: number 
     <section
       class="log-rows"
       ref={ref}
-      // biome-ignore lint/a11y/noNoninteractiveTabindex: a region that scrolls must be reachable by keyboard
+      // A region that scrolls must be reachable by keyboard.
       tabIndex={0}
       aria-label="Log entries"
       data-testid="log-rows"
@@ -236,7 +236,7 @@ function Json({ title, value }: { title: string; value: unknown }) {
   return (
     <section>
       <h4>{title}</h4>
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: a region that scrolls must be reachable by keyboard */}
+      {/* A region that scrolls must be reachable by keyboard. */}
       <pre tabIndex={0}>{JSON.stringify(value, null, 2)}</pre>
     </section>
   );

@@ -29,7 +29,7 @@ function Voice({ userId, track }: { userId: string; track: MediaStreamTrack }) {
     // Not every browser can choose; the system's own speaker is used there.
     void ref.current?.setSinkId?.(speaker ?? '').catch(() => {});
   }, [speaker]);
-  // biome-ignore lint/a11y/useMediaCaption: a live voice has no captions
+  // A live voice has no captions.
   return <audio ref={ref} autoplay data-testid={`voice-${userId}`} data-voice="" />;
 }
 

@@ -101,7 +101,7 @@ export function Dialog({ label, testid, onClose, kind = 'card', children }: Dial
     };
   }, []);
   return (
-    // biome-ignore lint/a11y/useKeyWithClickEvents: a click beside the dialog closes it; by keyboard Esc does
+    // A click beside the dialog closes it; by keyboard Esc does.
     <dialog
       ref={ref}
       class={`dialog dialog-${kind}`}
