@@ -257,8 +257,8 @@ fn open_ports(config: &Config, front: &Front, told: Stop) -> Result<JoinSet<()>,
     }
     let gate = Gate::new(server);
     let mut ports = JoinSet::new();
-    let ws_port = server.ws_port.filter(|it| *it != server.port);
-    for (variable, port) in [("PORT", Some(server.port)), ("WS_PORT", ws_port)] {
+    // The same port twice is one: the settings have left the second out.
+    for (variable, port) in [("PORT", Some(server.port)), ("WS_PORT", server.ws_port)] {
         let Some(port) = port else { continue };
         let (front, until) = (front.clone(), (told.clone(), server.drain_timeout));
         let service = move |request, peer, secure| front.clone().answer(request, peer, secure);
