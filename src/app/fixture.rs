@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::app::effects::deliver;
+use crate::app::starting::Origin;
 use crate::app::{App, Parts, Settings};
 use crate::auth::Identity;
 use crate::call::id::{CallId, UserId};
@@ -90,7 +91,8 @@ impl House {
 
     /// A call of `caller` with `others`.
     pub(crate) async fn call(&self, caller: &str, others: &[&str]) -> CallId {
-        let started = self.app.start(&identity(caller), request(others), None).await.unwrap();
+        let started =
+            self.app.start(&identity(caller), request(others), Origin::default()).await.unwrap();
         call_of(started.data.get())
     }
 

@@ -255,7 +255,8 @@ impl App {
         let own = self.calls.of(user);
         let calls = own.iter().filter_map(|id| self.calls.read(*id, heard)?).collect();
         let quality_check_interval = millis(self.settings.quality_check_interval);
-        json(&Sync { calls, timestamp: Iso(now), quality_check_interval })
+        let ringing_timeout = millis(self.settings.limits.ringing);
+        json(&Sync { calls, timestamp: Iso(now), quality_check_interval, ringing_timeout })
     }
 
     /// What `user` missed of a call after event `last_seq`: the events, or the whole state where they

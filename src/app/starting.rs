@@ -13,7 +13,7 @@ use crate::app::effects::{json, submit};
 use crate::app::error::AppError;
 use crate::auth::Identity;
 use crate::call::command::{Command, Effect, Invitee, Refusal, Start, Unavailable};
-use crate::call::id::{CallId, UserId};
+use crate::call::id::{CallId, DeviceId, UserId};
 use crate::call::machine::Applied;
 use crate::call::model::Call;
 use crate::call::participant::Participant;
@@ -68,6 +68,15 @@ impl RecentStarts {
     }
 }
 
+/// What a start says of itself.
+#[derive(Debug, Clone, Default)]
+pub struct Origin<'a> {
+    /// The client's idempotency key.
+    pub key: Option<&'a str>,
+    /// The device it came from: the one that does not hear of itself where the start is an answer.
+    pub device: Option<DeviceId>,
+}
+
 /// What came of a start.
 pub struct Started {
     /// `{call, token, iceServers, unavailable?}`.
@@ -102,8 +111,9 @@ impl App {
         &self,
         caller: &Identity,
         request: StartRequest,
-        key: Option<&str>,
+        from: Origin<'_>,
     ) -> Result<Started, AppError> {
+        let key = from.key;
         if let Some(key) = key
             && let Some(facts) = self.earlier_start(&caller.user, key).await?
         {
@@ -120,7 +130,7 @@ impl App {
         if self.calls.len() >= self.settings.live_calls_max {
             return Err(RateLimited { retry_after: FULL_HOUSE }.into());
         }
-        match self.decide_start(caller, request, key)? {
+        match self.decide_start(caller, request, &from)? {
             Outcome::Same(call) => {
                 self.until_durable(call).await?;
                 let facts = self.facts(call).await?.ok_or(AppError::NoSuchCall)?;
@@ -198,8 +208,9 @@ impl App {
         &self,
         caller: &Identity,
         request: StartRequest,
-        key: Option<&str>,
+        from: &Origin<'_>,
     ) -> Result<Outcome, AppError> {
+        let key = from.key;
         let users = request.participants.clone();
         self.admission.decide(users.iter().chain([&caller.user]), || {
             if let Some(call) = key.and_then(|key| self.recent_starts.find(&caller.user, key)) {
@@ -209,7 +220,7 @@ impl App {
                 return Err(AppError::AlreadyInCall(call));
             }
             if let Some(call) = self.glare(&caller.user, &request.participants) {
-                match self.let_in(call, &caller.user, request.settings, None) {
+                match self.let_in(call, &caller.user, request.settings, from.device.clone()) {
                     // It ended this very moment: then this is a start like any other.
                     Err(AppError::NoSuchCall | AppError::Refused(Refusal::Over)) => {}
                     joined => return joined.map(|(facts, at)| Outcome::Joined(facts, at)),
@@ -335,7 +346,10 @@ mod tests {
     use crate::app::fixture::{House, call_of, identity, request, user};
 
     async fn start(house: &House, caller: &str, others: &[&str], key: &str) -> (bool, CallId) {
-        let started = house.app.start(&identity(caller), request(others), Some(key)).await;
+        let started = house
+            .app
+            .start(&identity(caller), request(others), Origin { key: Some(key), device: None })
+            .await;
         let started = started.unwrap();
         (started.created, call_of(started.data.get()))
     }
@@ -369,7 +383,7 @@ mod tests {
         let house = House::open();
         let call = house.call("anna", &["bob"]).await;
         assert_eq!(start(&house, "bob", &["anna"], "k").await, (false, call));
-        let again = house.app.start(&identity("bob"), request(&["anna"]), None).await;
+        let again = house.app.start(&identity("bob"), request(&["anna"]), Origin::default()).await;
         assert!(matches!(again.err(), Some(AppError::AlreadyInCall(it)) if it == call));
     }
 
@@ -377,18 +391,27 @@ mod tests {
     async fn one_who_has_joined_another_call_is_busy() {
         let house = House::open();
         house.call("anna", &["bob"]).await;
-        let busy = house.app.start(&identity("carl"), request(&["anna"]), None).await;
+        let busy = house.app.start(&identity("carl"), request(&["anna"]), Origin::default()).await;
         assert!(matches!(busy.err(), Some(AppError::Busy(it)) if it.call.state == State::Busy));
-        assert!(house.app.start(&identity("carl"), request(&["bob"]), None).await.unwrap().created);
+        assert!(
+            house
+                .app
+                .start(&identity("carl"), request(&["bob"]), Origin::default())
+                .await
+                .unwrap()
+                .created
+        );
     }
 
     #[tokio::test]
     async fn rings_of_one_user_are_bounded() {
         let house = House::with(|it| it.settings.rings_per_user_max = 1);
         house.call("anna", &["bob"]).await;
-        let refused = house.app.start(&identity("carl"), request(&["bob"]), None).await.err();
+        let refused =
+            house.app.start(&identity("carl"), request(&["bob"]), Origin::default()).await.err();
         assert!(matches!(refused, Some(AppError::RateLimited(_))));
-        let group = house.app.start(&identity("carl"), request(&["bob", "dora"]), None).await;
+        let group =
+            house.app.start(&identity("carl"), request(&["bob", "dora"]), Origin::default()).await;
         let data = group.unwrap().data;
         let unavailable = r#""unavailable":[{"userId":"bob","why":"rate_limited"}]"#;
         assert!(data.get().contains(unavailable), "{data}");

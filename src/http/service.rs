@@ -20,6 +20,7 @@ use super::route::{Miss, Route, route};
 use super::{Reply, openapi};
 use crate::app::App;
 use crate::app::error::AppError;
+use crate::app::starting::Origin;
 use crate::auth::{Identity, Verifier, bearer};
 use crate::call::id::DeviceId;
 use crate::config::Origins;
@@ -210,9 +211,11 @@ impl Api {
 
     async fn start(&self, who: &Identity, asked: Asked) -> Answer {
         let key = idempotency_key(&asked.head.headers)?;
+        let device = device(&asked.head.headers)?;
         let max = self.app.participants_max();
         let request = read(asked, |it| StartRequest::read(it, &who.user, max)).await?;
-        let started = self.app.start(who, request, key.as_deref()).await?;
+        let from = Origin { key: key.as_deref(), device };
+        let started = self.app.start(who, request, from).await?;
         let status = if started.created { StatusCode::CREATED } else { StatusCode::OK };
         Ok(data(status, &started.data))
     }
@@ -256,7 +259,7 @@ async fn read<T>(
     Ok(read(&Fields::parse(&mut scratch)?)?)
 }
 
-/// The device that joins, where it says so.
+/// The device that starts or joins, where it says so.
 fn device(headers: &HeaderMap) -> Result<Option<DeviceId>, Failure> {
     let Some(header) = headers.get("x-device-id") else { return Ok(None) };
     let text = header.to_str().unwrap_or_default();

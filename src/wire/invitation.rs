@@ -70,4 +70,6 @@ pub struct Sync {
     pub timestamp: Iso,
     /// How often a client should send a quality sample, in milliseconds.
     pub quality_check_interval: u64,
+    /// How long an invitee is rung, in milliseconds.
+    pub ringing_timeout: u64,
 }
