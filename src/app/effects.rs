@@ -263,7 +263,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_device_that_acknowledges_nothing_is_rung_all_the_same() {
-        let house = House::open();
+        let mut house = House::open();
         let bob = Device::connect(&house.app, "bob");
         let other = Packet::event("other", &["{}"]);
         for _ in 0..100 {

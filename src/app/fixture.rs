@@ -81,12 +81,12 @@ impl House {
         Self { app, delivering, _folder: folder }
     }
 
-    /// Waits until all that happened is durable and all that follows from it has left.
-    pub(crate) async fn settle(self) -> Arc<App> {
+    /// Waits until all that happened is durable and all that follows from it has left; nothing can
+    /// change then.
+    pub(crate) async fn settle(&mut self) {
         let closing = Arc::clone(&self.app);
         tokio::task::spawn_blocking(move || closing.close()).await.unwrap();
-        self.delivering.await.unwrap();
-        self.app
+        (&mut self.delivering).await.unwrap();
     }
 
     /// A call of `caller` with `others`.

@@ -194,4 +194,6 @@ impl App {
 }
 
 #[cfg(test)]
+mod crowd;
+#[cfg(test)]
 pub(crate) mod fixture;

@@ -175,7 +175,7 @@ impl App {
 
     /// Waits until what has happened to a call so far is durable: an answer that repeats another must
     /// not overtake its commit.
-    async fn until_durable(&self, call: CallId) -> Result<(), AppError> {
+    pub(super) async fn until_durable(&self, call: CallId) -> Result<(), AppError> {
         match self.change(call, Command::Tick, |_, _| ()) {
             Ok(((), durable)) => Ok(durable.await?),
             // A call that is no longer live is in the store.

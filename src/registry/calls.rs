@@ -149,3 +149,15 @@ impl Calls {
         self.deadlines.due(now, DUE_MAX)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Calls {
+        /// How many calls, users and deadlines are remembered.
+        pub(crate) fn leftovers(&self) -> [usize; 3] {
+            [self.live.len(), self.of_user.len(), self.deadlines.len()]
+        }
+    }
+}

@@ -59,6 +59,12 @@ mod tests {
     use super::*;
     use uuid::Uuid;
 
+    impl Deadlines {
+        pub(in crate::registry) fn len(&self) -> usize {
+            self.shards.iter().map(|it| it.lock().len()).sum()
+        }
+    }
+
     #[test]
     fn due_is_what_lies_behind_and_was_not_moved() {
         let deadlines = Deadlines::new();
