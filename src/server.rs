@@ -131,6 +131,10 @@ pub async fn run(
     figures: Figures,
     stop: impl Future<Output = ()>,
 ) -> Result<(), StartError> {
+    tracing::info!(environment = ?config.environment, "starting");
+    if config.identity.made_up {
+        tracing::warn!("JWT_SECRET is not set: a random one is in force, until this process ends");
+    }
     let verifier = Arc::new(Verifier::new(&config.identity)?);
     let (app, deliveries) = App::open(parts(&config)?)?;
     let threads: Vec<SocketThread> =

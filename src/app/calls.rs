@@ -15,7 +15,7 @@ use crate::call::model::Call;
 use crate::call::participant::Settings;
 use crate::call::quality::Sample;
 use crate::call::record::CallFacts;
-use crate::call::state::ConnectionState;
+use crate::call::state::{ConnectionState, Role};
 use crate::config::rates::Rule;
 use crate::limits::Key;
 use crate::media::Ticket;
@@ -53,6 +53,8 @@ pub enum Intent {
     Join,
     /// A new token.
     Token,
+    /// To say no: nothing for who started it.
+    Decline,
     /// Anything else.
     Other,
 }
@@ -134,14 +136,20 @@ impl App {
     /// Hangs up: ends, cancels, leaves or declines, by who the user is.
     pub async fn end(&self, id: CallId, user: &UserId) -> Result<(), AppError> {
         self.pace(Rule::Leave, user)?;
-        self.withdraw(id, user, Command::End { user: user.clone() }).await
+        self.withdraw(id, user, Command::End { user: user.clone() }, Intent::Other).await
     }
 
     /// What a participant of a call that is over may repeat without harm. On a full disk it counts
     /// all the same: nobody can be kept in a call, and the journal writes it once there is room.
-    async fn withdraw(&self, id: CallId, user: &UserId, command: Command) -> Result<(), AppError> {
+    async fn withdraw(
+        &self,
+        id: CallId,
+        user: &UserId,
+        command: Command,
+        intent: Intent,
+    ) -> Result<(), AppError> {
         let done = self.change(id, command, |_, _| ());
-        match self.or_past(done, id, user, Intent::Other).await {
+        match self.or_past(done, id, user, intent).await {
             Err(AppError::Refused(Refusal::Over)) => Ok(()),
             Err(error) => Err(error),
             Ok(((), durable)) => match durable.await {
@@ -180,11 +188,15 @@ impl App {
             Ok(None) => return AppError::NoSuchCall,
             Err(error) => return error,
         };
-        let removed = past.participant(user).map(|it| it.connection == ConnectionState::Removed);
-        let refusal = match (removed, intent) {
+        let refusal = match (past.participant(user), intent) {
             (None, Intent::Join) => Refusal::NotInvited,
-            (None, Intent::Token | Intent::Other) => Refusal::Forbidden,
-            (Some(true), Intent::Join | Intent::Token) => Refusal::Removed,
+            (None, _) => Refusal::Forbidden,
+            (Some(it), Intent::Join | Intent::Token)
+                if it.connection == ConnectionState::Removed =>
+            {
+                Refusal::Removed
+            }
+            (Some(it), Intent::Decline) if it.role == Role::Initiator => Refusal::Forbidden,
             (Some(_), _) => Refusal::Over,
         };
         refusal.into()
@@ -221,7 +233,7 @@ impl App {
 
     /// A device of the user rings.
     pub async fn rings(&self, id: CallId, user: &UserId) -> Result<(), AppError> {
-        self.withdraw(id, user, Command::Rings { user: user.clone() }).await
+        self.withdraw(id, user, Command::Rings { user: user.clone() }, Intent::Other).await
     }
 
     /// The user's media is up.
@@ -284,7 +296,7 @@ mod tests {
     use crate::app::error::Code;
     use crate::app::fixture::{House, user};
 
-    async fn codes(app: &App, call: CallId, name: &str) -> [Option<Code>; 4] {
+    async fn codes(app: &App, call: CallId, name: &str) -> [Option<Code>; 5] {
         let name = &user(name);
         let code = |error: AppError| error.code();
         [
@@ -295,6 +307,7 @@ mod tests {
                 .err()
                 .map(code),
             app.end(call, name).await.err().map(code),
+            app.decline(call, name).await.err().map(code),
         ]
     }
 
@@ -306,19 +319,20 @@ mod tests {
         house.joins("bob", call).await;
         app.remove(call, &user("anna"), user("carl")).await.unwrap();
         let (forbidden, removed) = (Some(Code::Forbidden), Some(Code::Removed));
-        let outsider = [Some(Code::NotInvited), forbidden, forbidden, forbidden];
-        assert_eq!(codes(app, call, "carl").await, [removed, removed, forbidden, None]);
+        let outsider = [Some(Code::NotInvited), forbidden, forbidden, forbidden, forbidden];
+        assert_eq!(codes(app, call, "carl").await, [removed, removed, forbidden, None, None]);
         assert_eq!(codes(app, call, "eve").await, outsider);
         app.end(call, &user("anna")).await.unwrap();
         let over = Some(Code::CallOver);
         // At once, and when the call has left the memory.
         for _ in 0..2 {
-            assert_eq!(codes(app, call, "carl").await, [removed, removed, over, None]);
-            assert_eq!(codes(app, call, "bob").await, [over, over, over, None]);
+            assert_eq!(codes(app, call, "carl").await, [removed, removed, over, None, None]);
+            assert_eq!(codes(app, call, "anna").await, [over, over, over, None, forbidden]);
+            assert_eq!(codes(app, call, "bob").await, [over, over, over, None, None]);
             assert_eq!(codes(app, call, "eve").await, outsider);
             app.calls.retire(call);
         }
         let nobody = CallId(Uuid::nil());
-        assert_eq!(codes(app, nobody, "anna").await, [Some(Code::NotFound); 4]);
+        assert_eq!(codes(app, nobody, "anna").await, [Some(Code::NotFound); 5]);
     }
 }

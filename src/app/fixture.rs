@@ -131,7 +131,7 @@ pub(crate) fn request(others: &[&str]) -> StartRequest {
 
 /// A client that is connected, and never reads but when asked to.
 pub(crate) struct Device {
-    user: UserId,
+    pub(crate) user: UserId,
     session: Arc<Session>,
     pub(crate) outlet: Outlet,
 }
