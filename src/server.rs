@@ -131,10 +131,6 @@ pub async fn run(
     figures: Figures,
     stop: impl Future<Output = ()>,
 ) -> Result<(), StartError> {
-    tracing::info!(environment = ?config.environment, "starting");
-    if config.identity.made_up {
-        tracing::warn!("JWT_SECRET is not set: a random one is in force, until this process ends");
-    }
     let verifier = Arc::new(Verifier::new(&config.identity)?);
     let (app, deliveries) = App::open(parts(&config)?)?;
     let threads: Vec<SocketThread> =
@@ -150,6 +146,11 @@ pub async fn run(
     let work = begin(&app, deliveries, &threads);
     let (stopper, told) = shutdown::stop();
     let ports = open_ports(&config, &front, told)?;
+    // Only now: a start that fails says one line.
+    tracing::info!(environment = ?config.environment, "started");
+    if config.identity.made_up {
+        tracing::warn!("JWT_SECRET is not set: a random one is in force, until this process ends");
+    }
     let outcome = tokio::select! {
         () = stop => Ok(()),
         () = app.journal_failed() => Err(StartError::DiskFailed),
