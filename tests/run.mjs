@@ -1,12 +1,10 @@
 // Runs every suite one after the other and adds up what they say. The last line is the sum: `N passed, N failed`.
 //   node tests/run.mjs [NAME ...]    only suites whose names contain one of the words
 import { spawn } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, readdirSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { OUTPUT, ROOT, startService } from './support/service.mjs';
 
-const BEYOND = join(ROOT, '../shared/conformance/beyond.mjs');
 /** How long one suite may take, milliseconds. A cold build comes before the suites. */
 const SUITE_MS_MAX = 20 * 60_000;
 /** How long one file of tests may take, milliseconds. */
@@ -23,13 +21,14 @@ const counts = {
     passed: sum(text, /^(?:#|ℹ) pass (\d+)/gm),
     failed: sum(text, /^(?:#|ℹ) fail (\d+)/gm) + sum(text, /^(?:#|ℹ) cancelled (\d+)/gm),
   }),
+  // The stock client's tests, and the conformance suite where it lies beside the project.
+  socketio: (text) => ({
+    passed: counts.node(text).passed + sum(text, /^beyond: (\d+) passed/gm),
+    failed: counts.node(text).failed + sum(text, /^beyond: .* (\d+) failed/gm),
+  }),
   vitest: (text) => ({
     passed: sum(text, /^ +Tests .*?(\d+) passed/gm),
     failed: sum(text, /^ +Tests .*?(\d+) failed/gm),
-  }),
-  beyond: (text) => ({
-    passed: sum(text, /^beyond: (\d+) passed/gm),
-    failed: sum(text, /^beyond: .* (\d+) failed/gm),
   }),
 };
 
@@ -67,52 +66,6 @@ function run([command, ...args], { cwd = ROOT, env = {} } = {}) {
       resolve({ code, text });
     });
   });
-}
-
-/** So many ports that are free now. */
-async function freePorts(count) {
-  const servers = await Promise.all(
-    Array.from({ length: count }, () => {
-      const server = createServer();
-      return new Promise((resolve) => server.listen(0, '127.0.0.1', () => resolve(server)));
-    }),
-  );
-  const ports = servers.map((it) => it.address().port);
-  await Promise.all(servers.map((it) => new Promise((resolve) => it.close(resolve))));
-  return ports;
-}
-
-async function reachable(url) {
-  for (let tries = 0; tries < 200; tries += 1) {
-    if (await fetch(url).catch(() => undefined)) return;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  throw new Error(`${url} does not answer`);
-}
-
-/** The conformance suite that lies beside the project, against the Socket.IO layer's own small server. */
-async function beyond() {
-  const [port, clientPort] = await freePorts(2);
-  const target = process.env.CARGO_TARGET_DIR ?? join(ROOT, 'target');
-  const harness = spawn(
-    join(target, 'debug/examples/socketio_harness'),
-    ['--port', String(port), '--client-port', String(clientPort)],
-    { stdio: ['ignore', 'ignore', 'inherit'] },
-  );
-  children.add(harness);
-  harness.on('error', (error) => console.log(`the harness does not start: ${error.message}`));
-  try {
-    await reachable(`http://127.0.0.1:${port}/socket.io/`);
-    // Its imports are looked up from where it lies, so it has to lie beside our packages.
-    const beside = join(ROOT, 'tests/output');
-    mkdirSync(beside, { recursive: true });
-    const copy = join(beside, 'beyond.mjs');
-    copyFileSync(BEYOND, copy);
-    return await run(['node', copy, `http://127.0.0.1:${port}`]);
-  } finally {
-    harness.kill();
-    children.delete(harness);
-  }
 }
 
 /** The console in a real browser, against a service of its own. */
@@ -158,10 +111,14 @@ const suites = [
     // Each bench once, as a test.
     run: () => run(['cargo', 'test', '--locked', '--bench', '*']),
   },
-  nodeTests('tests/node', 2),
+  {
+    name: 'tests/node',
+    here: existsSync(join(ROOT, 'tests/node/run.mjs')),
+    count: counts.socketio,
+    run: () => run(['node', 'tests/node/run.mjs']),
+  },
   // Most of these wait for timers, so more of them than cores run at once.
   nodeTests('tests/service', 4),
-  { name: 'beyond', here: existsSync(BEYOND), count: counts.beyond, run: beyond },
   {
     name: 'web',
     here: existsSync(join(ROOT, 'web/package.json')),

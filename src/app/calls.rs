@@ -207,10 +207,10 @@ impl App {
         self.pace(Rule::Token, user)?;
         let standing = self.calls.read(id, |call| {
             let member = call.participant(user).ok_or(Refusal::Forbidden)?;
-            if member.connection == ConnectionState::Removed {
-                Err(Refusal::Removed)
-            } else if call.state.is_terminal() {
+            if call.state.is_terminal() {
                 Err(Refusal::Over)
+            } else if member.connection == ConnectionState::Removed {
+                Err(Refusal::Removed)
             } else if member.is_joined() {
                 Ok(())
             } else {

@@ -4,7 +4,7 @@ import { describe, test } from 'node:test';
 import { World } from '../support/world.mjs';
 
 const patient = await World.open();
-const hasty = await World.open({ RINGING_TIMEOUT: '1' });
+const hasty = await World.open({ RINGING_TIMEOUT: '3' });
 
 /** How to get somebody into each standing of a group call, beside the initiator and one who has joined. */
 const STANDINGS = {
@@ -172,7 +172,7 @@ async function check({ ways, live, over, leaves = {} }, way, standing, isOver) {
   if (!isOver) await cell.initiator.end(cell.call);
 }
 
-// Each waits a second for somebody to miss a call, so several run at once.
+// Each waits for somebody to miss a call, so several run at once.
 describe('every cell of the table', { concurrency: 8 }, () => {
   for (const [action, of] of Object.entries(ACTIONS)) {
     for (const way of Object.keys(of.ways)) {
