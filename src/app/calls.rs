@@ -51,8 +51,6 @@ struct InvitedView {
 pub enum Intent {
     /// To join it: takes an invitation.
     Join,
-    /// A new token.
-    Token,
     /// To say no: nothing for who started it.
     Decline,
     /// Anything else.
@@ -191,9 +189,7 @@ impl App {
         let refusal = match (past.participant(user), intent) {
             (None, Intent::Join) => Refusal::NotInvited,
             (None, _) => Refusal::Forbidden,
-            (Some(it), Intent::Join | Intent::Token)
-                if it.connection == ConnectionState::Removed =>
-            {
+            (Some(it), Intent::Join) if it.connection == ConnectionState::Removed => {
                 Refusal::Removed
             }
             (Some(it), Intent::Decline) if it.role == Role::Initiator => Refusal::Forbidden,
@@ -218,7 +214,7 @@ impl App {
             }
         });
         let standing = standing.ok_or(AppError::NoSuchCall);
-        self.or_past(standing, id, user, Intent::Token).await??;
+        self.or_past(standing, id, user, Intent::Other).await??;
         json(&TokenView {
             token: Ticket::peer(id, user.clone()),
             ice_servers: self.ice.ice_servers(user, self.clock.wall()),
@@ -326,7 +322,7 @@ mod tests {
         let over = Some(Code::CallOver);
         // At once, and when the call has left the memory.
         for _ in 0..2 {
-            assert_eq!(codes(app, call, "carl").await, [removed, removed, over, None, None]);
+            assert_eq!(codes(app, call, "carl").await, [removed, over, over, None, None]);
             assert_eq!(codes(app, call, "anna").await, [over, over, over, None, forbidden]);
             assert_eq!(codes(app, call, "bob").await, [over, over, over, None, None]);
             assert_eq!(codes(app, call, "eve").await, outsider);

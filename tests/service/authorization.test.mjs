@@ -71,7 +71,7 @@ const ACTIONS = {
   token: {
     ways: { 'POST /:id/token': rest('POST', '/token') },
     live: row(`${Y} ${Y} not_joined not_joined not_joined not_joined removed ${F}`),
-    over: { ...all('call_over'), removed: 'removed', outsider: F },
+    over: { ...all('call_over'), outsider: F },
   },
   end: {
     ways: { 'POST /:id/end': rest('POST', '/end'), 'call:end': emit('call:end') },
