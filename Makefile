@@ -60,7 +60,8 @@ test: setup ## every suite; the last line is the sum
 lint: $(call installed,$(WEB)) ## formatting, clippy, docs, the page's own checks
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
+	@# The pages are for those who work on it, so private parts have theirs, and may be linked to.
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --no-deps --locked --document-private-items
 	$(if $(WEB),cd web && npm run check)
 	@for tool in "cargo-machete:cargo machete" "cargo-deny:cargo deny --offline check bans licenses sources" "typos:typos"; do \
 	  if command -v $${tool%%:*} >/dev/null; then echo "$${tool#*:}"; $${tool#*:}; \

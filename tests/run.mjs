@@ -5,6 +5,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { OUTPUT, ROOT, startService } from './support/service.mjs';
 
+const TARGET = process.env.CARGO_TARGET_DIR ?? join(ROOT, 'target');
 /** How long one suite may take, milliseconds. A cold build comes before the suites. */
 const SUITE_MS_MAX = 20 * 60_000;
 /** How long one file of tests may take, milliseconds. */
@@ -115,7 +116,7 @@ const suites = [
     name: 'tests/node',
     here: existsSync(join(ROOT, 'tests/node/run.mjs')),
     count: counts.socketio,
-    run: () => run(['node', 'tests/node/run.mjs']),
+    run: () => run(['node', 'tests/node/run.mjs'], { env: { HARNESS: join(TARGET, 'debug/examples/socketio_harness') } }),
   },
   // Most of these wait for timers, so more of them than cores run at once.
   nodeTests('tests/service', 4),
