@@ -1,7 +1,7 @@
 // Runs every suite one after the other and adds up what they say. The last line is the sum: `N passed, N failed`.
 //   node tests/run.mjs [NAME ...]    only suites whose names contain one of the words
 import { spawn } from 'node:child_process';
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { OUTPUT, ROOT, startService } from './support/service.mjs';
 
@@ -35,8 +35,17 @@ const counts = {
 
 const children = new Set();
 process.on('exit', () => {
-  for (const child of children) child.kill('SIGKILL');
+  for (const child of children) end(child);
 });
+
+/** Ends a suite with all that it has started: each has a process group of its own. */
+function end(child) {
+  try {
+    process.kill(-child.pid, 'SIGKILL');
+  } catch (error) {
+    if (error.code !== 'ESRCH') throw error;
+  }
+}
 
 /** Runs a command, showing what it prints: its exit code and its output. */
 function run([command, ...args], { cwd = ROOT, env = {} } = {}) {
@@ -47,10 +56,11 @@ function run([command, ...args], { cwd = ROOT, env = {} } = {}) {
       cwd,
       env: { ...process.env, ...plain },
       stdio: ['ignore', 'pipe', 'pipe'],
+      detached: true,
     });
     children.add(child);
     let text = '';
-    const late = setTimeout(() => child.kill('SIGKILL'), SUITE_MS_MAX);
+    const late = setTimeout(() => end(child), SUITE_MS_MAX);
     for (const [from, to] of [
       [child.stdout, process.stdout],
       [child.stderr, process.stderr],
@@ -129,6 +139,10 @@ const suites = [
   { name: 'browser', here: files('web/tests').length > 0, count: counts.node, run: browser },
 ];
 
+// Logs of the run before would be taken for those of this one.
+for (const name of existsSync(OUTPUT) ? readdirSync(OUTPUT) : []) {
+  if (/^service-.*\.log$/.test(name)) rmSync(join(OUTPUT, name));
+}
 const asked = process.argv.slice(2);
 const total = { passed: 0, failed: 0 };
 const lines = [];

@@ -151,3 +151,27 @@ test('after the end there is nobody to signal to', async () => {
   assert.deepEqual(deviceB.all('webrtc:offer'), []);
   assert.ok(a);
 });
+
+for (const transports of [['polling'], ['websocket'], ['polling', 'websocket']]) {
+  test(`a whole call over ${transports.join(', upgraded to ')}`, async () => {
+    const [a, b] = world.people(2);
+    const [deviceA, deviceB] = [await a.connect({ transports }), await b.connect({ transports })];
+    const call = await a.start(b);
+    await deviceB.until('call:incoming', { callId: call.id });
+    await deviceA.until('call:ringing', { userId: b.id });
+    await deviceB.do('call:accept', { callId: call.id });
+    await deviceA.until('call:state_changed', { state: 'connected' });
+    for (let number = 0; number < 50; number += 1) {
+      deviceA.tell('webrtc:ice_candidate', { callId: call.id, targetUserId: b.id, candidate: number });
+      deviceB.tell('webrtc:ice_candidate', { callId: call.id, targetUserId: a.id, candidate: number });
+    }
+    for (const device of [deviceA, deviceB]) {
+      await device.until('webrtc:ice_candidate', { candidate: 49 });
+      const got = device.all('webrtc:ice_candidate').map((it) => it.candidate);
+      assert.deepEqual(got, Array.from({ length: 50 }, (_, index) => index));
+    }
+    await deviceB.do('call:end', { callId: call.id });
+    await deviceA.until('call:ended', { callId: call.id, reason: 'normal' });
+    assert.equal(deviceA.socket.io.engine.transport.name, transports.at(-1));
+  });
+}
