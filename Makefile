@@ -11,6 +11,8 @@ CARGO_TARGET_DIR ?= target
 WEB := $(if $(shell command -v npm),$(wildcard web/package-lock.json))
 WEB_SOURCES := $(if $(WEB),$(shell find web/src web/public web/index.html web/vite.config.ts web/tsconfig.json -type f 2>/dev/null))
 TEST_PACKAGES := $(wildcard tests/package-lock.json tests/*/package-lock.json)
+# Formatted as the page is.
+FORMATTED := tests/run.mjs 'tests/support/*.mjs' 'tests/service/*.mjs'
 # Where `npm ci` leaves word of what it installed.
 installed = $(patsubst %package-lock.json,%node_modules/.package-lock.json,$(1))
 
@@ -63,6 +65,7 @@ lint: $(call installed,$(WEB)) ## formatting, clippy, docs, the page's own check
 	@# The pages are for those who work on it, so private parts have theirs, and may be linked to.
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --no-deps --locked --document-private-items
 	$(if $(WEB),cd web && npm run check)
+	$(if $(WEB),web/node_modules/.bin/prettier --config web/.prettierrc.json --check --log-level warn $(FORMATTED))
 	@for tool in "cargo-machete:cargo machete" "cargo-deny:cargo deny --offline check bans licenses sources" "typos:typos"; do \
 	  if command -v $${tool%%:*} >/dev/null; then echo "$${tool#*:}"; $${tool#*:}; \
 	  else echo "$${tool%%:*} is not installed: left out"; fi; \

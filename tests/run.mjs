@@ -104,9 +104,17 @@ const nodeTests = (folder, concurrency) => ({
   name: folder,
   here: files(folder).length > 0,
   count: counts.node,
-  run: () => run(['node', '--test', `--test-concurrency=${concurrency}`, `--test-timeout=${TEST_MS_MAX}`, ...files(folder)]),
+  run: () =>
+    run([
+      'node',
+      '--test',
+      `--test-concurrency=${concurrency}`,
+      `--test-timeout=${TEST_MS_MAX}`,
+      ...files(folder),
+    ]),
 });
-const benches = existsSync(join(ROOT, 'benches')) && readdirSync(join(ROOT, 'benches')).some((it) => it.endsWith('.rs'));
+const benches =
+  existsSync(join(ROOT, 'benches')) && readdirSync(join(ROOT, 'benches')).some((it) => it.endsWith('.rs'));
 
 const suites = [
   {
@@ -126,7 +134,10 @@ const suites = [
     name: 'tests/node',
     here: existsSync(join(ROOT, 'tests/node/run.mjs')),
     count: counts.socketio,
-    run: () => run(['node', 'tests/node/run.mjs'], { env: { HARNESS: join(TARGET, 'debug/examples/socketio_harness') } }),
+    run: () =>
+      run(['node', 'tests/node/run.mjs'], {
+        env: { HARNESS: join(TARGET, 'debug/examples/socketio_harness') },
+      }),
   },
   // Most of these wait for timers, so more of them than cores run at once.
   nodeTests('tests/service', 4),

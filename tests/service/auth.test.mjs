@@ -78,7 +78,12 @@ for (const [what, make] of Object.entries(GOOD)) {
 }
 
 test('no token, and another scheme, are 401 with WWW-Authenticate', async () => {
-  for (const headers of [{}, { authorization: 'Basic dTpw' }, { authorization: 'Bearer' }, { authorization: 'Bearer ' }]) {
+  for (const headers of [
+    {},
+    { authorization: 'Basic dTpw' },
+    { authorization: 'Bearer' },
+    { authorization: 'Bearer ' },
+  ]) {
     const answer = await world.http('/api/v1/calls/active', { headers });
     assert.deepEqual([answer.status, answer.body.code], [401, 'unauthorized'], JSON.stringify(headers));
     assert.equal(answer.headers.get('www-authenticate'), 'Bearer');
@@ -151,7 +156,11 @@ test('an eleventh socket of a user is refused; one that goes makes room', async 
 test('a namespace that there is not is refused', async () => {
   const person = world.person();
   const { io } = await import('socket.io-client');
-  const socket = io(`${world.url}/admin`, { auth: { token: person.token }, forceNew: true, reconnection: false });
+  const socket = io(`${world.url}/admin`, {
+    auth: { token: person.token },
+    forceNew: true,
+    reconnection: false,
+  });
   const refused = await new Promise((resolve) => socket.once('connect_error', resolve));
   assert.equal(refused.message, 'Invalid namespace');
   socket.disconnect();

@@ -32,11 +32,16 @@ const STANDINGS = {
   outsider: async ({ world }) => world.person(),
 };
 
-const rest = (method, path, body) => ({ person, call }) => person.rest(method, `/${call.id}${path}`, body);
-const emit = (event, more = () => ({})) => async (cell) => {
-  const body = await cell.device.ask(event, { callId: cell.call.id, ...more(cell) });
-  return { status: body.success ? 200 : 0, body };
-};
+const rest =
+  (method, path, body) =>
+  ({ person, call }) =>
+    person.rest(method, `/${call.id}${path}`, body);
+const emit =
+  (event, more = () => ({})) =>
+  async (cell) => {
+    const body = await cell.device.ask(event, { callId: cell.call.id, ...more(cell) });
+    return { status: body.success ? 200 : 0, body };
+  };
 const peer = ({ person, initiator, joined }) => (person === joined ? initiator : joined);
 const sample = { jitter: 1, packetLoss: 0, roundTripTime: 1 };
 
@@ -101,7 +106,9 @@ const ACTIONS = {
     over: { ...all('call_over'), outsider: F },
   },
   remove: {
-    ways: { 'call:remove_participant': emit('call:remove_participant', (cell) => ({ userId: peer(cell).id })) },
+    ways: {
+      'call:remove_participant': emit('call:remove_participant', (cell) => ({ userId: peer(cell).id })),
+    },
     live: { ...all(F), initiator: Y },
     over: { ...all('call_over'), outsider: F },
   },
@@ -117,7 +124,10 @@ const ACTIONS = {
     ways: {
       'webrtc:offer': emit('webrtc:offer', (cell) => ({ targetUserId: peer(cell).id, offer: {} })),
       'webrtc:answer': emit('webrtc:answer', (cell) => ({ targetUserId: peer(cell).id, answer: {} })),
-      'webrtc:ice_candidate': emit('webrtc:ice_candidate', (cell) => ({ targetUserId: peer(cell).id, candidate: {} })),
+      'webrtc:ice_candidate': emit('webrtc:ice_candidate', (cell) => ({
+        targetUserId: peer(cell).id,
+        candidate: {},
+      })),
     },
     live: { ...all(F), initiator: Y, joined: Y },
     over: { ...all('call_over'), outsider: F },
@@ -159,7 +169,11 @@ async function check({ ways, live, over, leaves = {} }, way, standing, isOver) {
   const { status, body } = await ways[way](cell);
   const expected = (isOver ? over : live)[standing];
   const got = body.success ? Y : body.code;
-  assert.equal(got, expected, `${standing}: ${way}${isOver ? ' after the end' : ''}: ${JSON.stringify(body)}`);
+  assert.equal(
+    got,
+    expected,
+    `${standing}: ${way}${isOver ? ' after the end' : ''}: ${JSON.stringify(body)}`,
+  );
   if (expected === Y) assert.ok(status < 300, `${status}`);
   const after = await facts(cell);
   // Who is refused has changed nothing; nothing changes a call that is over.
@@ -198,7 +212,11 @@ test('who hears what happens in a call', async () => {
       await deviceJ.until('call:ended');
       await cell.device.settled();
       const names = new Set(cell.device.heard(cell.call.id));
-      assert.equal(names.has('call:participant_updated'), heard[standing] === 'yes', `${standing}: ${[...names]}`);
+      assert.equal(
+        names.has('call:participant_updated'),
+        heard[standing] === 'yes',
+        `${standing}: ${[...names]}`,
+      );
       const end = heard[standing] === 'yes' || standing === 'left';
       assert.equal(names.has('call:ended'), end, `${standing}: ${[...names]}`);
       if (standing === 'outsider') assert.equal(names.size, 0);
@@ -210,7 +228,11 @@ test('history and active are one’s own in every standing', async () => {
   for (const standing of NAMES) {
     const { person, call } = await cellOf(standing, false);
     const { calls } = await person.want('GET', '/history');
-    assert.deepEqual(calls.map((it) => it.id), standing === 'outsider' ? [] : [call.id], standing);
+    assert.deepEqual(
+      calls.map((it) => it.id),
+      standing === 'outsider' ? [] : [call.id],
+      standing,
+    );
     const active = (await person.want('GET', '/active')).calls.map((it) => it.id);
     assert.ok(active.every((it) => it === call.id));
     if (standing === 'outsider' || standing === 'removed') assert.deepEqual(active, []);

@@ -40,7 +40,11 @@ class Known {
   moves() {
     return this.people.flatMap((person, index) => {
       const standing = this.standing.get(person.id);
-      if (standing === 'asked') return [{ person, what: 'join' }, { person, what: 'end' }];
+      if (standing === 'asked')
+        return [
+          { person, what: 'join' },
+          { person, what: 'end' },
+        ];
       return standing === 'in' && (index > 0 || Math.random() < 0.3) ? [{ person, what: 'end' }] : [];
     });
   }
@@ -96,7 +100,8 @@ function difference(known, { call, participants }) {
   if (call.seq < known.seq) return `seq ${call.seq} after ${known.seq}`;
   for (const { userId, connectionState } of participants) {
     const standing = known.standing.get(userId);
-    if (!SAME[standing]?.includes(connectionState)) return `${userId} ${connectionState}, known as ${standing}`;
+    if (!SAME[standing]?.includes(connectionState))
+      return `${userId} ${connectionState}, known as ${standing}`;
   }
   return undefined;
 }
@@ -123,7 +128,13 @@ class Ledger {
 
   begin(world) {
     const people = world.people(2 + random(3));
-    const one = { people, key: `start-${people[0].id}`, known: new Known(people), id: undefined, pending: undefined };
+    const one = {
+      people,
+      key: `start-${people[0].id}`,
+      known: new Known(people),
+      id: undefined,
+      pending: undefined,
+    };
     this.calls.push(one);
     return one;
   }
@@ -193,37 +204,41 @@ async function deadlinesKept(calls) {
   }
 }
 
-test(`${KILLS} kills under load lose nothing that was acknowledged`, { timeout: 240_000 }, async (context) => {
-  const dataDir = mkdtempSync(join(tmpdir(), 'call-service-'));
-  after(() => rmSync(dataDir, { recursive: true, force: true }));
-  const ledger = new Ledger();
-  const restarts = [];
-  let world = await World.start(ENV, { dataDir });
-  for (let kill = 0; kill < KILLS; kill += 1) {
-    let on = true;
-    const begun = ledger.calls.length;
-    const clients = Array.from({ length: CLIENTS }, () => ledger.act(world, () => on));
-    await pause(LOAD_MS.min + random(LOAD_MS.max - LOAD_MS.min));
-    const ended = world.abandon();
-    on = false;
-    await Promise.all([ended, ...clients]);
-    const before = Date.now();
-    world = await World.start(ENV, { dataDir });
-    restarts.push(Date.now() - before);
-    for (const { people } of ledger.calls) for (const person of people) person.world = world;
-    const touched = ledger.calls.filter((it, index) => index >= begun || it.pending || !it.known.isOver);
-    await ledger.compare(touched);
-    const ringing = ledger.calls.filter((it) => it.known.state === 'ringing');
-    await deadlinesKept(ringing.slice(-3));
-  }
-  await ledger.compare(ledger.calls);
-  const stats = await world.person().want('GET', '/stats');
-  assert.equal(stats.totalCalls, ledger.calls.length, 'every call is there exactly once');
-  assert.equal(stats.activeCalls, ledger.calls.filter((it) => !it.known.isOver).length);
-  await world.close();
-  const slowest = Math.max(...restarts);
-  context.diagnostic(
-    `${KILLS} kills, ${ledger.calls.length} calls, ${ledger.acknowledged} acknowledgements kept, ` +
-      `${ledger.interrupted} requests cut off, restarts in ${Math.min(...restarts)} to ${slowest} ms`,
-  );
-});
+test(
+  `${KILLS} kills under load lose nothing that was acknowledged`,
+  { timeout: 240_000 },
+  async (context) => {
+    const dataDir = mkdtempSync(join(tmpdir(), 'call-service-'));
+    after(() => rmSync(dataDir, { recursive: true, force: true }));
+    const ledger = new Ledger();
+    const restarts = [];
+    let world = await World.start(ENV, { dataDir });
+    for (let kill = 0; kill < KILLS; kill += 1) {
+      let on = true;
+      const begun = ledger.calls.length;
+      const clients = Array.from({ length: CLIENTS }, () => ledger.act(world, () => on));
+      await pause(LOAD_MS.min + random(LOAD_MS.max - LOAD_MS.min));
+      const ended = world.abandon();
+      on = false;
+      await Promise.all([ended, ...clients]);
+      const before = Date.now();
+      world = await World.start(ENV, { dataDir });
+      restarts.push(Date.now() - before);
+      for (const { people } of ledger.calls) for (const person of people) person.world = world;
+      const touched = ledger.calls.filter((it, index) => index >= begun || it.pending || !it.known.isOver);
+      await ledger.compare(touched);
+      const ringing = ledger.calls.filter((it) => it.known.state === 'ringing');
+      await deadlinesKept(ringing.slice(-3));
+    }
+    await ledger.compare(ledger.calls);
+    const stats = await world.person().want('GET', '/stats');
+    assert.equal(stats.totalCalls, ledger.calls.length, 'every call is there exactly once');
+    assert.equal(stats.activeCalls, ledger.calls.filter((it) => !it.known.isOver).length);
+    await world.close();
+    const slowest = Math.max(...restarts);
+    context.diagnostic(
+      `${KILLS} kills, ${ledger.calls.length} calls, ${ledger.acknowledged} acknowledgements kept, ` +
+        `${ledger.interrupted} requests cut off, restarts in ${Math.min(...restarts)} to ${slowest} ms`,
+    );
+  },
+);

@@ -55,7 +55,13 @@ test('every answer of REST', async () => {
   await keep('POST /:id/token', b.rest('POST', `${path}/token`));
   await keep('PATCH /:id/participant', b.rest('PATCH', `${path}/participant`, { audioEnabled: false }));
   const device = await b.connect();
-  await device.do('call:quality_update', { callId: call.id, jitter: 25, packetLoss: 0.5, roundTripTime: 120, bandwidth: 1500 });
+  await device.do('call:quality_update', {
+    callId: call.id,
+    jitter: 25,
+    packetLoss: 0.5,
+    roundTripTime: 120,
+    bandwidth: 1500,
+  });
   await keep('GET /:id', a.rest('GET', path));
   await keep('GET /:id/quality', a.rest('GET', `${path}/quality`));
   await keep('GET /active', a.rest('GET', '/active'));
@@ -82,7 +88,8 @@ test('every refusal of REST', async () => {
     refusals[what] = { status, body };
   };
   const [a, b, c, d, e, f] = world.people(6);
-  const start = (from, to) => from.rest('POST', '/start', { type: 'audio', participantIds: to.map((it) => it.id ?? it) });
+  const start = (from, to) =>
+    from.rest('POST', '/start', { type: 'audio', participantIds: to.map((it) => it.id ?? it) });
   const device = await a.connect();
   const { call } = await a.want('POST', '/start', { type: 'audio', participantIds: [b.id, c.id, d.id] });
   const path = `/${call.id}`;
@@ -113,7 +120,11 @@ test('every refusal of REST', async () => {
   await a.end(call);
   await keep('call_over', b.rest('POST', `${path}/join`));
   await keep('payload_too_large', start(e, ['x'.repeat(66_000)]));
-  const text = { method: 'POST', body: 'hello', headers: { authorization: `Bearer ${e.token}`, 'content-type': 'text/plain' } };
+  const text = {
+    method: 'POST',
+    body: 'hello',
+    headers: { authorization: `Bearer ${e.token}`, 'content-type': 'text/plain' },
+  };
   await keep('unsupported_media_type', world.http('/api/v1/calls/start', text));
   const [g, h] = [strict.person('g'), strict.person('h')];
   await g.end(await g.start(h));
@@ -150,7 +161,11 @@ test('every event, and what call:sync and call:resume say', async () => {
   await keep(deviceA, 'call:participant_updated');
   await deviceB.do('call:quality_update', { callId, jitter: 25, packetLoss: 0, roundTripTime: 10 });
   await keep(deviceA, 'call:quality_changed');
-  for (const [event, field] of [['webrtc:offer', 'offer'], ['webrtc:answer', 'answer'], ['webrtc:ice_candidate', 'candidate']]) {
+  for (const [event, field] of [
+    ['webrtc:offer', 'offer'],
+    ['webrtc:answer', 'answer'],
+    ['webrtc:ice_candidate', 'candidate'],
+  ]) {
     deviceA.tell(event, { callId, targetUserId: b.id, [field]: { any: 'thing' } });
     await keep(deviceB, event);
   }
@@ -170,7 +185,10 @@ test('every event, and what call:sync and call:resume say', async () => {
   await deviceA.do('call:end', { callId });
   await keep(deviceB, 'call:ended');
   events['ack of call:resume'] = await deviceA.ask('call:resume', { callId, lastSeq: seq });
-  events['ack of call:resume, with the state'] = await deviceA.ask('call:resume', { callId, lastSeq: seq + 1000 });
+  events['ack of call:resume, with the state'] = await deviceA.ask('call:resume', {
+    callId,
+    lastSeq: seq + 1000,
+  });
   const rung = await a.start(b);
   await deviceB.until('call:incoming', { callId: rung.id });
   await a.end(rung);
@@ -193,8 +211,12 @@ test('every event that time brings', async () => {
   const long = await World.open({ RECONNECT_GRACE: '1' });
   const two = await long.callOfTwo();
   two.deviceB.cut();
-  events['call:participant_updated, lost'] = await two.deviceA.until('call:participant_updated', { userId: two.b.id });
-  events['call:state_changed, reconnecting'] = await two.deviceA.until('call:state_changed', { state: 'reconnecting' });
+  events['call:participant_updated, lost'] = await two.deviceA.until('call:participant_updated', {
+    userId: two.b.id,
+  });
+  events['call:state_changed, reconnecting'] = await two.deviceA.until('call:state_changed', {
+    state: 'reconnecting',
+  });
   events['call:participant_left, lost'] = await two.deviceA.until('call:participant_left');
   events['call:ended, lost'] = await two.deviceA.until('call:ended');
   // Devices may say that they ring before or after the answer, which shifts the numbers.

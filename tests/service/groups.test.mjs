@@ -19,7 +19,10 @@ test('one declines, one answers, one misses; who declined or missed may still jo
   await c.rest('POST', `/${call.id}/end`);
   await deviceA.until('call:declined', { userId: c.id });
   assert.equal((await a.details(call)).call.state, 'connected');
-  await deviceA.until('call:participant_updated', (it) => it.userId === d.id && it.participant.connectionState === 'missed');
+  await deviceA.until(
+    'call:participant_updated',
+    (it) => it.userId === d.id && it.participant.connectionState === 'missed',
+  );
   await deviceD.until('call:participant_updated', { userId: d.id });
   await c.join(call);
   await d.join(call);
@@ -48,14 +51,23 @@ test('busy people are not rung and named as unavailable; all busy is busy', asyn
   const { a: x, b: y, call: other } = await patient.callOfTwo({ connect: false });
   const [[a, deviceA], [b, deviceB]] = await patient.connectedPeople(2);
   const deviceX = await x.connect();
-  const { call, unavailable } = await a.want('POST', '/start', { type: 'audio', participantIds: [b.id, x.id] });
+  const { call, unavailable } = await a.want('POST', '/start', {
+    type: 'audio',
+    participantIds: [b.id, x.id],
+  });
   assert.deepEqual(unavailable, [{ userId: x.id, why: 'busy' }]);
   assert.equal(await state(a, call, x), 'busy');
   await deviceB.until('call:incoming', { callId: call.id });
   await a.end(call);
   await deviceA.until('call:ended', { callId: call.id });
-  assert.deepEqual(deviceX.heard(call.id).filter((it) => it === 'call:incoming'), []);
-  const { data } = await a.refused(409, 'busy', 'POST', '/start', { type: 'audio', participantIds: [x.id, y.id] });
+  assert.deepEqual(
+    deviceX.heard(call.id).filter((it) => it === 'call:incoming'),
+    [],
+  );
+  const { data } = await a.refused(409, 'busy', 'POST', '/start', {
+    type: 'audio',
+    participantIds: [x.id, y.id],
+  });
   assert.deepEqual([data.call.state, data.call.endReason, data.call.isGroup], ['busy', 'busy', true]);
   await x.end(other);
 });
@@ -70,7 +82,10 @@ test('who left may join again while the call lives', async () => {
   assert.notEqual((await b.standing(call)).leftAt, null);
   await b.join(call);
   await deviceA.until('call:participant_joined', { userId: b.id });
-  await deviceA.until('call:participant_joined', (it) => it.userId === b.id && it.participant.leftAt === null);
+  await deviceA.until(
+    'call:participant_joined',
+    (it) => it.userId === b.id && it.participant.leftAt === null,
+  );
   assert.equal((await b.standing(call)).leftAt, null);
   assert.equal(deviceA.all('call:accepted').length, 2);
   await a.end(call);
@@ -160,7 +175,10 @@ test("the seed's invitation is understood, the rest of it is the service's", asy
     invitation: { participants: [c.id], initiatorId: 'somebody else', type: 'fax', roomId: 'elsewhere' },
   });
   const { invitation } = await third.until('call:incoming');
-  assert.deepEqual([invitation.initiatorId, invitation.type, invitation.roomId], [a.id, 'video', call.roomId]);
+  assert.deepEqual(
+    [invitation.initiatorId, invitation.type, invitation.roomId],
+    [a.id, 'video', call.roomId],
+  );
   await a.end(call);
 });
 

@@ -37,12 +37,18 @@ test('history is newest first, with participants and initiator, and a true total
   const calls = await lived(a);
   const live = await a.start(world.person());
   const page = await a.want('GET', '/history');
-  assert.deepEqual(ids(page), [live, ...calls.toReversed()].map((it) => it.id));
+  assert.deepEqual(
+    ids(page),
+    [live, ...calls.toReversed()].map((it) => it.id),
+  );
   const { limit, offset, total, nextCursor } = page.pagination;
   assert.deepEqual([limit, offset, total, nextCursor], [50, 0, 10, null]);
   for (const call of page.calls) {
     assert.equal(call.participants.length, 2);
-    assert.deepEqual(call.initiator, call.participants.find((it) => it.userId === a.id));
+    assert.deepEqual(
+      call.initiator,
+      call.participants.find((it) => it.userId === a.id),
+    );
     const { participants, initiator, ...rest } = call;
     assert.deepEqual(rest, (await a.details(call)).call);
     assert.equal(initiator.role, 'initiator');
@@ -78,7 +84,9 @@ test('pages by offset and pages by cursor meet every call once', async () => {
 test('filters, alone and together', async () => {
   const a = world.person();
   const calls = await lived(a);
-  const [ended, cancelled, declined] = [0, 1, 2].map((kind) => calls.filter((_, index) => index % 3 === kind).map((it) => it.id));
+  const [ended, cancelled, declined] = [0, 1, 2].map((kind) =>
+    calls.filter((_, index) => index % 3 === kind).map((it) => it.id),
+  );
   const found = async (query) => {
     const page = await a.want('GET', `/history?${query}`);
     assert.equal(page.pagination.total, page.calls.length, query);
@@ -109,7 +117,12 @@ test('history is one’s own, whatever one was in the call', async () => {
   await c.end(call);
   await a.end(call);
   for (const one of [a, b, c]) assert.deepEqual(ids(await one.want('GET', '/history')), [call.id]);
-  assert.deepEqual((await d.want('GET', '/history')).pagination, { limit: 50, offset: 0, total: 0, nextCursor: null });
+  assert.deepEqual((await d.want('GET', '/history')).pagination, {
+    limit: 50,
+    offset: 0,
+    total: 0,
+    nextCursor: null,
+  });
 });
 
 for (const [query, error] of [
@@ -121,8 +134,14 @@ for (const [query, error] of [
   ['type=fax', 'type: expected audio or video, found fax'],
   ['state=over', /^state: expected initiating, ringing, .*cancelled, found over$/],
   ['chatId=a%20b', 'chatId: expected 1 to 64 characters of A-Z a-z 0-9 _ . : @ = -, found a b'],
-  ['startDate=yesterday', 'startDate: expected a date or time, as 2025-01-02 or 2025-01-02T10:00:00Z, found yesterday'],
-  ['endDate=2025-13-01', 'endDate: expected a date or time, as 2025-01-02 or 2025-01-02T10:00:00Z, found 2025-13-01'],
+  [
+    'startDate=yesterday',
+    'startDate: expected a date or time, as 2025-01-02 or 2025-01-02T10:00:00Z, found yesterday',
+  ],
+  [
+    'endDate=2025-13-01',
+    'endDate: expected a date or time, as 2025-01-02 or 2025-01-02T10:00:00Z, found 2025-13-01',
+  ],
 ]) {
   test(`history?${query} is refused by name`, async () => {
     const refused = await world.person().refused(400, 'invalid_request', 'GET', `/history?${query}`);
@@ -160,7 +179,10 @@ test('stats count the whole service in their window', async () => {
   assert.deepEqual(metrics.body.calls, { total: 5, active: 1, completed: 3, failed: 1 });
   assert.equal(metrics.body.performance.successRate, '75.00%');
   await a.end(live);
-  await eventually('the live call counts as failed', async () => (await a.want('GET', '/stats')).failedCalls === 2);
+  await eventually(
+    'the live call counts as failed',
+    async () => (await a.want('GET', '/stats')).failedCalls === 2,
+  );
   const refused = await a.refused(400, 'invalid_request', 'GET', '/stats?window=soon');
   assert.match(refused.error, /^window: expected a time up to 366d, as 30min, 24h or 7d, found soon$/);
 });

@@ -46,7 +46,10 @@ for (const [path, allow] of Object.entries(PATHS)) {
     if (!allow.includes('HEAD')) return;
     const person = world.person();
     const headers = { authorization: `Bearer ${person.token}`, 'accept-encoding': 'identity' };
-    const [get, head] = [await world.http(path, { headers }), await world.http(path, { method: 'HEAD', headers })];
+    const [get, head] = [
+      await world.http(path, { headers }),
+      await world.http(path, { method: 'HEAD', headers }),
+    ];
     assert.deepEqual([head.status, head.body], [get.status, '']);
     assert.equal(head.headers.get('content-type'), get.headers.get('content-type'));
     assert.equal(head.headers.get('content-length'), get.headers.get('content-length'));
@@ -54,7 +57,14 @@ for (const [path, allow] of Object.entries(PATHS)) {
 }
 
 test('unknown paths are 404 with the envelope', async () => {
-  for (const path of ['/nothing', '/api/v1/calls', '/api/v1/calls/', '/api/v2/calls/start', `/api/v1/calls/${id}/nothing`, '/HEALTH']) {
+  for (const path of [
+    '/nothing',
+    '/api/v1/calls',
+    '/api/v1/calls/',
+    '/api/v2/calls/start',
+    `/api/v1/calls/${id}/nothing`,
+    '/HEALTH',
+  ]) {
     const { status, body } = await world.http(path);
     assert.deepEqual([status, body.success, body.code], [404, false, 'not_found'], path);
   }
@@ -85,7 +95,10 @@ test('bodies that are no JSON, of another type, too deep or too large', async ()
     assert.deepEqual([answer.status, answer.body.code], [status, code], body.slice(0, 40));
     assert.equal(typeof answer.body.error, 'string');
   }
-  const fine = await send(`{"type":"audio","participantIds":["x"],"fill":"${'x'.repeat(65_000)}"}`, 'application/json; charset=UTF-8');
+  const fine = await send(
+    `{"type":"audio","participantIds":["x"],"fill":"${'x'.repeat(65_000)}"}`,
+    'application/json; charset=UTF-8',
+  );
   assert.equal(fine.status, 201);
 });
 
@@ -151,19 +164,37 @@ test('only listed origins may call where there is a list, preflights and errors 
   const preflight = (origin) =>
     listed.http(path, {
       method: 'OPTIONS',
-      headers: { origin, 'access-control-request-method': 'POST', 'access-control-request-headers': 'authorization' },
+      headers: {
+        origin,
+        'access-control-request-method': 'POST',
+        'access-control-request-headers': 'authorization',
+      },
     });
   const allowed = await preflight('https://chat.example');
-  assert.deepEqual([allowed.status, allowed.headers.get('access-control-allow-origin')], [204, 'https://chat.example']);
+  assert.deepEqual(
+    [allowed.status, allowed.headers.get('access-control-allow-origin')],
+    [204, 'https://chat.example'],
+  );
   assert.match(allowed.headers.get('access-control-allow-methods'), /POST/);
   for (const name of ['authorization', 'content-type', 'idempotency-key', 'x-device-id']) {
     assert.ok(allowed.headers.get('access-control-allow-headers').includes(name), name);
   }
-  for (const origin of ['https://evil.example', 'https://chat.example.evil.example', 'http://chat.example', 'null']) {
+  for (const origin of [
+    'https://evil.example',
+    'https://chat.example.evil.example',
+    'http://chat.example',
+    'null',
+  ]) {
     assert.equal((await preflight(origin)).headers.get('access-control-allow-origin'), null, origin);
   }
-  const refused = await listed.http(path, { method: 'POST', headers: { origin: 'https://app.example:8443' } });
-  assert.deepEqual([refused.status, refused.headers.get('access-control-allow-origin')], [401, 'https://app.example:8443']);
+  const refused = await listed.http(path, {
+    method: 'POST',
+    headers: { origin: 'https://app.example:8443' },
+  });
+  assert.deepEqual(
+    [refused.status, refused.headers.get('access-control-allow-origin')],
+    [401, 'https://app.example:8443'],
+  );
   assert.match(refused.headers.get('vary'), /origin/i);
 });
 
@@ -172,7 +203,9 @@ test('sockets too are for listed origins, and for those that name none', async (
   await (await listed.person().connect(options('https://chat.example'))).settled();
   await (await listed.person().connect(options())).settled();
   await assert.rejects(listed.person().connect(options('https://evil.example')));
-  await assert.rejects(listed.person().connect({ ...options('https://evil.example'), transports: ['websocket'] }));
+  await assert.rejects(
+    listed.person().connect({ ...options('https://evil.example'), transports: ['websocket'] }),
+  );
 });
 
 test('long answers are packed where the client can unpack them', async () => {
@@ -212,6 +245,10 @@ test('the console is served at /, and paths cannot leave its folder', async () =
   assert.match(page.headers.get('content-type'), /^text\/html/);
   assert.match(page.headers.get('content-security-policy'), /default-src 'self'/);
   for (const path of ['/assets/../../Cargo.toml', '/..%2fCargo.toml', '/assets/%2e%2e/Cargo.toml']) {
-    assert.match(await raw(`GET ${path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n`), /^HTTP\/1\.1 40[04] /, path);
+    assert.match(
+      await raw(`GET ${path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n`),
+      /^HTTP\/1\.1 40[04] /,
+      path,
+    );
   }
 });

@@ -48,7 +48,9 @@ test('reads, history, tokens and leaves have limits of their own', async () => {
   ]) {
     const person = path === `/${call}/end` ? b : a;
     const patch = method === 'PATCH' ? { audioEnabled: false } : undefined;
-    const answers = await Promise.all(Array.from({ length: burst * 2 }, () => person.rest(method, path, patch)));
+    const answers = await Promise.all(
+      Array.from({ length: burst * 2 }, () => person.rest(method, path, patch)),
+    );
     const refused = answers.filter((it) => it.status === 429);
     assert.ok(refused.length > 0 && refused.length <= burst, `${path}: ${refused.length} of ${burst * 2}`);
     limited(refused[0], wait);
@@ -57,7 +59,11 @@ test('reads, history, tokens and leaves have limits of their own', async () => {
 
 test('an event over its rate is refused by ack, and who keeps on is put out', async () => {
   const { a, b, call } = await free.callOfTwo();
-  const strict = await World.open({ RATE_LIMITS: null, RATE_LIMIT_EVENT: '1/1min:3', RATE_LIMIT_VIOLATION: '1/1min:2' });
+  const strict = await World.open({
+    RATE_LIMITS: null,
+    RATE_LIMIT_EVENT: '1/1min:3',
+    RATE_LIMIT_VIOLATION: '1/1min:2',
+  });
   const device = await strict.person().connect();
   for (let count = 0; count < 3; count += 1) {
     assert.equal((await device.ask('call:end', { callId: call.id })).code, 'not_found');
@@ -86,7 +92,10 @@ test('one caller rings the same person so often only; no more than five calls ri
   const b = world.person();
   const rung = [];
   for (let count = 0; count < 6; count += 1) rung.push(await start(world.person(), b));
-  assert.deepEqual(rung.map((it) => it.status), [201, 201, 201, 201, 201, 429]);
+  assert.deepEqual(
+    rung.map((it) => it.status),
+    [201, 201, 201, 201, 201, 429],
+  );
   limited(rung[5], 60);
   const [a, c] = world.people(2);
   const both = await a.rest('POST', '/start', { type: 'audio', participantIds: [b.id, c.id] });
@@ -131,14 +140,18 @@ test('a reader that does not read is put out; the others do not wait for it', as
   };
   const payload = 'x'.repeat(60_000);
   let sent = 0;
-  await eventually('the slow reader is gone', async () => {
-    for (let count = 0; count < 20; count += 1) {
-      deviceA.tell('webrtc:offer', { callId: call.id, targetUserId: b.id, offer: payload });
-    }
-    sent += 20;
-    await deviceA.settled();
-    return gone();
-  }, { within: 15_000 });
+  await eventually(
+    'the slow reader is gone',
+    async () => {
+      for (let count = 0; count < 20; count += 1) {
+        deviceA.tell('webrtc:offer', { callId: call.id, targetUserId: b.id, offer: payload });
+      }
+      sent += 20;
+      await deviceA.settled();
+      return gone();
+    },
+    { within: 15_000 },
+  );
   assert.ok(sent * 60_000 < 64 * 2 ** 20, `${sent} messages before it was put out`);
   slow.terminate();
   await a.end(call);

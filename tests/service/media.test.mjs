@@ -36,7 +36,10 @@ test('a switch without a value, or of another type, is refused by name', async (
     const missing = await deviceA.ask(event, { callId: call.id });
     assert.equal(missing.error, 'enabled: expected true or false, found nothing');
     const wrong = await deviceA.ask(event, { callId: call.id, enabled: 1 });
-    assert.deepEqual([wrong.code, wrong.error], ['invalid_request', 'enabled: expected true or false, found 1']);
+    assert.deepEqual(
+      [wrong.code, wrong.error],
+      ['invalid_request', 'enabled: expected true or false, found 1'],
+    );
   }
 });
 
@@ -47,7 +50,13 @@ test('PATCH is heard as a switch is', async () => {
   assert.deepEqual([participant.audioEnabled, participant.screenShareEnabled], [false, true]);
 });
 
-const sample = (callId, jitter, packetLoss, roundTripTime) => ({ callId, jitter, packetLoss, roundTripTime, bandwidth: 1500 });
+const sample = (callId, jitter, packetLoss, roundTripTime) => ({
+  callId,
+  jitter,
+  packetLoss,
+  roundTripTime,
+  bandwidth: 1500,
+});
 
 test('quality is rated; only changes are told, to those who have joined', async () => {
   const { a, b, call, deviceA, deviceB } = await world.callOfTwo();

@@ -76,12 +76,31 @@ test('the description of the API is OpenAPI 3.1 and knows every path', async () 
   assert.equal(status, 200);
   assert.match(body.openapi, /^3\.1\./);
   const calls = ['start', 'history', 'active', 'stats'].map((it) => `/api/v1/calls/${it}`);
-  const ofCall = ['', '/join', '/end', '/token', '/participant', '/recording/start', '/recording/stop', '/recordings', '/quality'];
-  for (const path of [...calls, ...ofCall.map((it) => `/api/v1/calls/{id}${it}`), '/health', '/ready', '/monitoring/metrics']) {
+  const ofCall = [
+    '',
+    '/join',
+    '/end',
+    '/token',
+    '/participant',
+    '/recording/start',
+    '/recording/stop',
+    '/recordings',
+    '/quality',
+  ];
+  for (const path of [
+    ...calls,
+    ...ofCall.map((it) => `/api/v1/calls/{id}${it}`),
+    '/health',
+    '/ready',
+    '/monitoring/metrics',
+  ]) {
     assert.ok(body.paths[path], `${path} is not described`);
     const [method] = Object.keys(body.paths[path]).filter((it) => it !== 'parameters');
     const concrete = path.replace('{id}', '0190aaaa-bbbb-7ccc-8ddd-eeeeffff0000');
     const answer = await world.http(concrete, { method: method.toUpperCase() });
-    assert.ok(![404, 405].includes(answer.status), `${method} ${path} is described and answers ${answer.status}`);
+    assert.ok(
+      ![404, 405].includes(answer.status),
+      `${method} ${path} is described and answers ${answer.status}`,
+    );
   }
 });

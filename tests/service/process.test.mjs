@@ -16,7 +16,14 @@ const SEED = [
 test('--help lists every variable with its default, --version says which', async () => {
   const { code, stdout } = await runToEnd({ args: ['--help'] });
   assert.equal(code, 0);
-  for (const name of [...SEED, 'DATA_DIR', 'JOURNAL_SYNC', 'RECONNECT_GRACE', 'ALONE_TIMEOUT', 'RATE_LIMIT_START']) {
+  for (const name of [
+    ...SEED,
+    'DATA_DIR',
+    'JOURNAL_SYNC',
+    'RECONNECT_GRACE',
+    'ALONE_TIMEOUT',
+    'RATE_LIMIT_START',
+  ]) {
     assert.match(stdout, new RegExp(`\\b${name}\\b`), name);
   }
   assert.match(stdout, /3003/);
@@ -38,7 +45,12 @@ for (const [what, env, name, ...words] of [
   ['a rate that is none', { RATE_LIMIT_START: 'often' }, 'RATE_LIMIT_START', 'often'],
   ['an origin with a path', { CORS_ORIGIN: 'https://a.example/x' }, 'CORS_ORIGIN', 'https://a.example/x'],
   ['a STUN address that is none', { STUN_SERVER_URL: 'http://x' }, 'STUN_SERVER_URL', 'http://x'],
-  ['a certificate that is not there', { TLS_CERT: '/nowhere.pem', TLS_KEY: '/nowhere.key' }, 'TLS_CERT', '/nowhere.pem'],
+  [
+    'a certificate that is not there',
+    { TLS_CERT: '/nowhere.pem', TLS_KEY: '/nowhere.key' },
+    'TLS_CERT',
+    '/nowhere.pem',
+  ],
   ['a public key that is none', { JWT_PUBLIC_KEY: 'nonsense' }, 'JWT_PUBLIC_KEY'],
   ['Redis without Postgres', { REDIS_URL: 'redis://localhost' }, 'REDIS_URL', 'DATABASE_URL'],
   ['Postgres, in this version', { DATABASE_URL: 'postgres://localhost/x' }, 'DATABASE_URL'],
@@ -62,7 +74,10 @@ test('production runs with a strong secret, without console and dev endpoints', 
   const strict = await World.open({ ...production });
   for (const path of ['/', '/dev/users', '/dev/token']) {
     const method = path.endsWith('token') ? 'POST' : 'GET';
-    const { status } = await strict.http(path, { method, ...(method === 'POST' && { body: { userId: 'u' } }) });
+    const { status } = await strict.http(path, {
+      method,
+      ...(method === 'POST' && { body: { userId: 'u' } }),
+    });
     assert.equal(status, 404, path);
   }
   await strict.person().want('GET', '/active');

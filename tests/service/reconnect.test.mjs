@@ -100,15 +100,28 @@ test('call:resume gives the events after the last one seen that were meant for t
   const resumed = await again.do('call:resume', { callId: call.id, lastSeq: last });
   assert.equal(resumed.mode, 'events');
   const names = resumed.events.map((it) => it.event);
-  const own = resumed.events.filter((it) => it.data.userId === a.id && it.event === 'call:participant_updated');
+  const own = resumed.events.filter(
+    (it) => it.data.userId === a.id && it.event === 'call:participant_updated',
+  );
   assert.equal(own.length, 2, names.join());
-  assert.deepEqual([own[0].data.participant.audioEnabled, own[1].data.participant.videoEnabled], [false, false]);
+  assert.deepEqual(
+    [own[0].data.participant.audioEnabled, own[1].data.participant.videoEnabled],
+    [false, false],
+  );
   const seqs = resumed.events.map((it) => it.data.seq);
-  assert.deepEqual(seqs, [...seqs].sort((x, y) => x - y));
+  assert.deepEqual(
+    seqs,
+    [...seqs].sort((x, y) => x - y),
+  );
   assert.ok(seqs.every((it) => it > last));
   // What was told live is told again in the same words.
-  const live = deviceA.log.filter((it) => own.some((told) => told.data.seq === it.data?.seq)).map((it) => it.data);
-  assert.deepEqual(live, own.map((it) => it.data));
+  const live = deviceA.log
+    .filter((it) => own.some((told) => told.data.seq === it.data?.seq))
+    .map((it) => it.data);
+  assert.deepEqual(
+    live,
+    own.map((it) => it.data),
+  );
   const nothing = await again.do('call:resume', { callId: call.id, lastSeq: Math.max(...seqs) });
   assert.ok(nothing.events.every((it) => it.data.seq > Math.max(...seqs)));
   const ahead = await again.do('call:resume', { callId: call.id, lastSeq: 1_000_000 });
@@ -149,7 +162,10 @@ test('after a restart live calls go on with the time that remained, and the grac
   const again = await World.start(env, { dataDir });
   for (const person of [a, b, c, d]) person.world = again;
   const device = await b.connect();
-  assert.deepEqual(device.sync.calls.map((it) => it.call.id), [ringing.id]);
+  assert.deepEqual(
+    device.sync.calls.map((it) => it.call.id),
+    [ringing.id],
+  );
   assert.equal((await c.details(connected)).call.state, 'connected');
   const back = await d.connect();
   const ended = await device.until('call:ended', { callId: ringing.id });

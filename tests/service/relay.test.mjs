@@ -28,7 +28,13 @@ test('every kind passes on any payload untouched, with call and sender alone', a
   const { a, b, call, deviceA, deviceB } = await world.callOfTwo();
   for (const [event, field] of KINDS) {
     for (const payload of PAYLOADS) {
-      deviceA.tell(event, { callId: call.id, targetUserId: b.id, [field]: payload, fromUserId: 'somebody', extra: 1 });
+      deviceA.tell(event, {
+        callId: call.id,
+        targetUserId: b.id,
+        [field]: payload,
+        fromUserId: 'somebody',
+        extra: 1,
+      });
       const got = await deviceB.until(event);
       assert.deepEqual(got, { callId: call.id, fromUserId: a.id, [field]: payload });
     }
@@ -78,7 +84,8 @@ async function raw(person) {
 test('signaling goes to all devices, and to the one that answered with signaling once it has', async () => {
   const { a, b, call, deviceA } = await world.callOfTwo();
   const [first, second] = [await b.connect(), await b.connect()];
-  const offer = (number) => deviceA.tell('webrtc:offer', { callId: call.id, targetUserId: b.id, offer: number });
+  const offer = (number) =>
+    deviceA.tell('webrtc:offer', { callId: call.id, targetUserId: b.id, offer: number });
   offer(1);
   await first.until('webrtc:offer');
   await second.until('webrtc:offer');
@@ -90,8 +97,14 @@ test('signaling goes to all devices, and to the one that answered with signaling
   await deviceA.until('webrtc:answer', { answer: 2 });
   offer(3);
   await first.until('webrtc:offer', { offer: 3 });
-  assert.deepEqual(first.all('webrtc:offer').map((it) => it.offer), [1, 3]);
-  assert.deepEqual(second.all('webrtc:offer').map((it) => it.offer), [1, 2]);
+  assert.deepEqual(
+    first.all('webrtc:offer').map((it) => it.offer),
+    [1, 3],
+  );
+  assert.deepEqual(
+    second.all('webrtc:offer').map((it) => it.offer),
+    [1, 2],
+  );
   first.close();
   await deviceA.settled();
   offer(4);
@@ -115,14 +128,22 @@ test('a thousand candidates come in the order in which they were sent', async ()
   }
   await deviceB.until('webrtc:ice_candidate', { candidate: 999 }, { within: 15_000 });
   const got = deviceB.all('webrtc:ice_candidate').map((it) => it.candidate);
-  assert.deepEqual(got, Array.from({ length: 1000 }, (_, index) => index));
+  assert.deepEqual(
+    got,
+    Array.from({ length: 1000 }, (_, index) => index),
+  );
 });
 
 const refusals = {
   'to oneself': ({ a }) => ({ to: a.id, code: 'invalid_request' }),
   'to somebody who is not in the call': () => ({ to: 'nobody', code: 'invalid_request' }),
   'in a call that there is not': ({ b }) => ({ to: b.id, callId: randomUUID(), code: 'not_found' }),
-  'with a call id that is none': ({ b }) => ({ to: b.id, callId: 'x', code: 'invalid_request', names: 'callId' }),
+  'with a call id that is none': ({ b }) => ({
+    to: b.id,
+    callId: 'x',
+    code: 'invalid_request',
+    names: 'callId',
+  }),
   'with a target that is none': () => ({ to: 'a b', code: 'invalid_request', names: 'targetUserId' }),
   'without a target': () => ({ to: undefined, code: 'invalid_request', names: 'targetUserId' }),
   'with an id of another type': () => ({ to: 7, code: 'invalid_request' }),
@@ -168,7 +189,10 @@ for (const transports of [['polling'], ['websocket'], ['polling', 'websocket']])
     for (const device of [deviceA, deviceB]) {
       await device.until('webrtc:ice_candidate', { candidate: 49 });
       const got = device.all('webrtc:ice_candidate').map((it) => it.candidate);
-      assert.deepEqual(got, Array.from({ length: 50 }, (_, index) => index));
+      assert.deepEqual(
+        got,
+        Array.from({ length: 50 }, (_, index) => index),
+      );
     }
     await deviceB.do('call:end', { callId: call.id });
     await deviceA.until('call:ended', { callId: call.id, reason: 'normal' });

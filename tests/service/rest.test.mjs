@@ -272,7 +272,10 @@ test('the same Idempotency-Key is the same call: one after the other, fifty at o
   const [id] = ids;
   await a.end(id);
   const later = await a.rest('POST', '/start', body, headers);
-  assert.deepEqual([later.status, later.body.data.call.id, later.body.data.call.state], [200, id, 'cancelled']);
+  assert.deepEqual(
+    [later.status, later.body.data.call.id, later.body.data.call.state],
+    [200, id, 'cancelled'],
+  );
   assert.equal((await c.rest('POST', '/start', { ...body, participantIds: [b.id] }, headers)).status, 201);
   const other = await a.rest('POST', '/start', body, { 'idempotency-key': 'tap-2' });
   assert.equal(other.status, 201);

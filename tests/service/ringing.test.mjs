@@ -51,9 +51,14 @@ test('of two devices that answer at once, one answers', async () => {
   const desk = await b.connect();
   const call = await a.start(b);
   await Promise.all([phone.until('call:incoming'), desk.until('call:incoming')]);
-  await Promise.all([phone.do('call:accept', { callId: call.id }), desk.do('call:accept', { callId: call.id })]);
+  await Promise.all([
+    phone.do('call:accept', { callId: call.id }),
+    desk.do('call:accept', { callId: call.id }),
+  ]);
   await caller.until('call:state_changed', { state: 'connected' });
-  await eventually('one of them is told', () => phone.heard().concat(desk.heard()).includes('call:handled_elsewhere'));
+  await eventually('one of them is told', () =>
+    phone.heard().concat(desk.heard()).includes('call:handled_elsewhere'),
+  );
   assert.equal(caller.all('call:accepted').length, 1);
   assert.equal(phone.all('call:handled_elsewhere').length + desk.all('call:handled_elsewhere').length, 1);
 });
@@ -223,7 +228,10 @@ test('both call each other at the very same time, thirty times: one call each ti
     assert.equal(one, other, `round ${round}`);
     const { call, participants } = await a.details(one);
     assert.equal(call.state, 'connected');
-    assert.deepEqual(participants.map((it) => it.connectionState), ['connected', 'connected']);
+    assert.deepEqual(
+      participants.map((it) => it.connectionState),
+      ['connected', 'connected'],
+    );
     await a.end(one);
   }
 });

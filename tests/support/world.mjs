@@ -32,7 +32,11 @@ export class Person {
   /** Asks the calls' API, `path` beginning after `/api/v1/calls`. */
   rest(method, path, body, headers = {}) {
     const authorization = `Bearer ${this.token}`;
-    return http(`${this.world.url}/api/v1/calls${path}`, { method, body, headers: { authorization, ...headers } });
+    return http(`${this.world.url}/api/v1/calls${path}`, {
+      method,
+      body,
+      headers: { authorization, ...headers },
+    });
   }
 
   /** Asks and has to succeed; gives `data`, or the message. */
@@ -82,7 +86,10 @@ export class Person {
 
   /** A device that is connected and has its `call:sync`. */
   async connect({ deviceId, token = this.token, ...options } = {}) {
-    const device = new Device(this.world.socketUrl ?? this.world.url, { auth: { token, deviceId }, ...options });
+    const device = new Device(this.world.socketUrl ?? this.world.url, {
+      auth: { token, deviceId },
+      ...options,
+    });
     this.world.devices.push(device);
     await device.connected();
     device.sync = await device.until('call:sync');
