@@ -74,7 +74,7 @@ lint: $(call installed,$(WEB)) ## formatting, clippy, docs, the page's own check
 bench: ## the benches
 	cargo bench --locked
 
-loadtest: ## the load tests of this version: its benches of the relay and of idle sockets
+loadtest: ## what an idle, authenticated websocket costs; k6 scripts where they and k6 are there
+	cargo run --release --locked --example idle_sockets
 	@if [ -d loadtest ] && command -v k6 >/dev/null; then for it in loadtest/*.js; do k6 run "$$it"; done; \
-	else echo "no k6 scripts or no k6 here: the relay and idle examples instead"; \
-	  for it in relay idle; do if [ -f examples/$$it.rs ]; then cargo run --release --locked --example $$it; fi; done; fi
+	else echo "no k6 scripts, or no k6 here: left out"; fi

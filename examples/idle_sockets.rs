@@ -1,26 +1,23 @@
-//! What an idle, connected websocket costs: resident memory of a server process, per socket.
+//! What an idle, authenticated websocket costs: resident memory of the whole service, per socket.
 //!
 //! `cargo run --release --example idle_sockets -- --sockets 5000` starts itself a second time as
-//! the server, connects that many clients and prints KiB per socket. The budget is 4 KiB.
+//! the service on an empty data folder, connects that many users with their tokens, waits until
+//! each has its `call:sync`, and prints KiB per socket. The budget is 4 KiB.
 
-use std::convert::Infallible;
 use std::error::Error;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
-use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::future::pending;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use call_service::socketio::DisconnectReason;
-use call_service::socketio::endpoint::Endpoint;
-use call_service::socketio::engine::options::Options;
-use call_service::socketio::handler::{ConnectRequest, Event, Handler, Refused, Socket};
-use call_service::socketio::hub::Hub;
+use call_service::auth::Verifier;
+use call_service::call::id::UserId;
+use call_service::clock::Clock;
+use call_service::config::Config;
+use call_service::{server, telemetry};
 use clap::Parser;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto::Builder;
-use tokio::net::TcpListener;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -35,103 +32,119 @@ struct Settings {
     /// How many clients are measured.
     #[arg(long, default_value_t = 5000)]
     sockets: usize,
-    /// Serve, and print the port.
+    /// Be the service, with its data in this folder and on the given port.
     #[arg(long, hide = true)]
-    serve: bool,
+    serve: Option<PathBuf>,
+    /// Where the service listens.
+    #[arg(long, hide = true, default_value_t = 0)]
+    port: u16,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let settings = Settings::parse();
-    if settings.serve { serve() } else { measure(settings.sockets) }
+    match settings.serve {
+        Some(folder) => serve(&folder, settings.port),
+        None => measure(settings.sockets),
+    }
 }
 
 // === the server ===
 
-/// Keeps of each client what a service would: who it is, and its room.
-struct Users {
-    hub: Hub,
+/// As a start with these variables of the environment would have it. The limits of rates are off:
+/// all clients come at once, from one address.
+fn config(folder: &Path, port: u16) -> Result<Config, Box<dyn Error>> {
+    let set = |name: &str| match name {
+        "HOST" => Some("127.0.0.1".to_owned()),
+        "PORT" => Some(port.to_string()),
+        "METRICS_PORT" | "RATE_LIMITS" => Some("off".to_owned()),
+        "LOG_LEVEL" => Some("warn".to_owned()),
+        "DATA_DIR" => Some(folder.display().to_string()),
+        "JWT_SECRET" => Some("known to this measurement alone".to_owned()),
+        _ => None,
+    };
+    Ok(Config::load(set)?)
 }
 
-impl Handler for Users {
-    type Session = Box<str>;
-
-    fn connect(&self, request: &ConnectRequest<'_>) -> Result<Box<str>, Refused> {
-        let auth = request.auth.ok_or_else(|| Refused::new("Who are you?"))?;
-        Ok(auth.get().into())
-    }
-
-    fn connected(&self, socket: &Socket<Box<str>>) {
-        self.hub.join(socket.session(), socket.outlet());
-    }
-
-    fn event(&self, _: &Socket<Box<str>>, _: Event<'_>) {}
-
-    fn disconnected(&self, socket: &Socket<Box<str>>, _: DisconnectReason) {
-        self.hub.leave(socket.session(), socket.id());
-    }
-}
-
-fn serve() -> Result<(), Box<dyn Error>> {
-    let websockets = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let users = Arc::new(Users { hub: Hub::new() });
-    let options = Options::default();
-    let endpoint = Arc::new(Endpoint::new(users, options, [websockets.handle().clone()]));
-    std::thread::spawn(move || websockets.block_on(std::future::pending::<()>()));
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(async {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        writeln!(std::io::stdout(), "{}", listener.local_addr()?.port())?;
-        loop {
-            let (stream, remote) = listener.accept().await?;
-            let endpoint = Arc::clone(&endpoint);
-            tokio::spawn(async move {
-                let service = service_fn(|request| {
-                    let endpoint = Arc::clone(&endpoint);
-                    async move { Ok::<_, Infallible>(endpoint.handle(request, remote).await) }
-                });
-                let builder = Builder::new(TokioExecutor::new());
-                let io = TokioIo::new(stream);
-                // An error is a client that went away.
-                drop(builder.serve_connection_with_upgrades(io, service).await);
-            });
-        }
-    })
+fn serve(folder: &Path, port: u16) -> Result<(), Box<dyn Error>> {
+    let config = config(folder, port)?;
+    let figures = telemetry::start(config.log_level.name());
+    let runtime = tokio::runtime::Runtime::new()?;
+    Ok(runtime.block_on(server::run(config, figures, pending()))?)
 }
 
 // === the clients ===
 
 fn measure(sockets: usize) -> Result<(), Box<dyn Error>> {
-    let mut server =
-        Command::new(std::env::current_exe()?).arg("--serve").stdout(Stdio::piped()).spawn()?;
-    let mut line = String::new();
-    let output = server.stdout.take().ok_or("no output")?;
-    BufReader::new(output).read_line(&mut line)?;
-    let port = line.trim().parse()?;
-    let measured = connect_and_compare(server.id(), port, sockets);
-    server.kill()?;
-    server.wait()?;
+    let folder = tempfile::tempdir()?;
+    // Free a moment ago, and nobody else is about to take it.
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+    let mut service = Command::new(std::env::current_exe()?)
+        .args(["--port", &port.to_string(), "--serve"])
+        .arg(folder.path())
+        .spawn()?;
+    let tokens = Tokens::new(folder.path(), port)?;
+    let measured = connect_and_compare(service.id(), port, sockets, &tokens);
+    service.kill()?;
+    service.wait()?;
     let kib = measured?;
     writeln!(std::io::stdout(), "{kib:.2} KiB per idle websocket ({sockets} of them)")?;
     if kib > BUDGET_KIB { Err(format!("more than {BUDGET_KIB} KiB").into()) } else { Ok(()) }
 }
 
-fn connect_and_compare(server: u32, port: u16, sockets: usize) -> Result<f64, Box<dyn Error>> {
-    let mut clients = Vec::new();
-    for user in 0..WARM_UP {
-        clients.push(connect(port, user)?);
+/// Tokens that the service accepts.
+struct Tokens {
+    verifier: Verifier,
+    clock: Clock,
+}
+
+impl Tokens {
+    fn new(folder: &Path, port: u16) -> Result<Self, Box<dyn Error>> {
+        let verifier = Verifier::new(&config(folder, port)?.identity)?;
+        Ok(Self { verifier, clock: Clock::start() })
     }
-    let before = settled_kib(server)?;
+
+    fn of(&self, user: usize) -> Result<String, Box<dyn Error>> {
+        let user = UserId::parse(&format!("user-{user:06}"))?;
+        let lifetime = Duration::from_hours(1);
+        let token = self.verifier.issue(&user, Some("Somebody"), self.clock.wall(), lifetime);
+        token.ok_or_else(|| "no key to sign with".into())
+    }
+}
+
+fn connect_and_compare(
+    service: u32,
+    port: u16,
+    sockets: usize,
+    tokens: &Tokens,
+) -> Result<f64, Box<dyn Error>> {
+    let mut clients = vec![first(port, tokens)?];
+    for user in 1..WARM_UP {
+        clients.push(connect(port, &tokens.of(user)?)?);
+    }
+    let before = settled_kib(service)?;
     for user in WARM_UP..WARM_UP + sockets {
-        clients.push(connect(port, user)?);
+        clients.push(connect(port, &tokens.of(user)?)?);
     }
-    let after = settled_kib(server)?;
+    let after = settled_kib(service)?;
     let count = f64::from(u32::try_from(sockets)?);
     Ok((after - before) / count)
 }
 
-/// A websocket in the main namespace.
-fn connect(port: u16, user: usize) -> Result<TcpStream, Box<dyn Error>> {
+/// The first client waits until the service is there.
+fn first(port: u16, tokens: &Tokens) -> Result<TcpStream, Box<dyn Error>> {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        match connect(port, &tokens.of(0)?) {
+            Err(_) if Instant::now() < end => {
+                std::thread::park_timeout(Duration::from_millis(50));
+            }
+            done => return done,
+        }
+    }
+}
+
+/// A websocket whose user has its `call:sync`.
+fn connect(port: u16, token: &str) -> Result<TcpStream, Box<dyn Error>> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     let head = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nhost: localhost\r\n\
@@ -140,10 +153,12 @@ fn connect(port: u16, user: usize) -> Result<TcpStream, Box<dyn Error>> {
                 sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     stream.write_all(head.as_bytes())?;
     until(&mut stream, b"\"maxPayload\":65536}")?;
-    let packet = format!("40{{\"user\":\"{user:06}\"}}");
-    let length = u8::try_from(packet.len())?;
-    stream.write_all(&[&[0x81, 0x80 | length, 0, 0, 0, 0], packet.as_bytes()].concat())?;
-    until(&mut stream, b"\"}")?;
+    let packet = format!("40{{\"token\":\"{token}\"}}");
+    // A masked text frame with a length of two bytes (RFC 6455, 5.2), and a mask that changes nothing.
+    let [high, low] = u16::try_from(packet.len())?.to_be_bytes();
+    let frame = [0x81, 0x80 | 0x7e, high, low, 0, 0, 0, 0];
+    stream.write_all(&[&frame, packet.as_bytes()].concat())?;
+    until(&mut stream, b"}]")?;
     Ok(stream)
 }
 
