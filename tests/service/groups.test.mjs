@@ -217,3 +217,31 @@ test('the initiator leaves a group only by ending it for all', async () => {
     assert.equal(typeof ended.duration, 'number');
   }
 });
+
+test('eight who all change at once: everyone hears the same story in the same order', async () => {
+  const all = await patient.connectedPeople(8);
+  const [[a, deviceA], ...others] = all;
+  const call = await a.start(
+    others.map(([it]) => it),
+    { ring: 'none' },
+  );
+  await Promise.all(others.map(([it]) => it.join(call)));
+  await Promise.all(
+    all.flatMap(([, device]) =>
+      Array.from({ length: 25 }, (_, index) =>
+        device.do('call:toggle_audio', { callId: call.id, enabled: index % 2 === 1 }),
+      ),
+    ),
+  );
+  await deviceA.do('call:end', { callId: call.id });
+  const stories = await Promise.all(
+    all.map(async ([, device]) => {
+      await device.until('call:ended', { callId: call.id });
+      const told = device.log.filter((it) => it.data?.callId === call.id);
+      return told.map((it) => `${it.data.seq} ${it.event}`);
+    }),
+  );
+  const toggles = stories[0].filter((it) => it.includes('call:participant_updated'));
+  assert.equal(toggles.length, 8 * 25);
+  for (const story of stories) assert.deepEqual(story, stories[0]);
+});
