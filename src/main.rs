@@ -37,9 +37,9 @@ fn main() -> ExitCode {
 
 async fn perform(task: Task, config: Config, figures: Figures) -> Result<ExitCode, StartError> {
     match task {
-        Task::Serve => server::run(config, figures, shutdown::signalled()?).await?,
-        Task::Check => return Ok(tasks::check(&config)),
-        Task::Migrate => tasks::migrate(&config)?,
+        Task::Serve => Box::pin(server::run(config, figures, shutdown::signalled()?)).await?,
+        Task::Check => return Ok(tasks::check(&config).await),
+        Task::Migrate => tasks::migrate(&config).await?,
         Task::Erase { user } => tasks::erase(&config, &user).await?,
     }
     Ok(ExitCode::SUCCESS)

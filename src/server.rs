@@ -16,11 +16,12 @@ use tokio::time::{Instant, timeout};
 
 use crate::app::effects::deliver;
 use crate::app::tending::{tend, tidy};
+use crate::app::writing::write_behind;
 use crate::app::{App, Deliveries, Parts, Settings};
 use crate::auth::Verifier;
 use crate::call::model::Limits as CallLimits;
 use crate::clock::Clock;
-use crate::config::{Calls, Config, JournalSync, Origins, Server, SettingError};
+use crate::config::{Calls, Config, Database, JournalSync, Origins, Secret, Server, SettingError};
 use crate::events::Events;
 use crate::http::Reply;
 use crate::http::console::Console;
@@ -35,14 +36,21 @@ use crate::shutdown::{self, Reloads, Stop};
 use crate::socketio::endpoint::Endpoint;
 use crate::socketio::engine::options::{CorsOrigins, Options};
 use crate::socketio::hub::Hub;
-use crate::store::error::StoreError;
+use crate::store::error::{Kind, StoreError};
 use crate::store::options::{JournalOptions, Sync};
+use crate::store::postgres::PostgresOptions;
+use crate::store::postgres::connect::{ADDRESS_FORM, Address, Postgres};
 use crate::store::retention::RetentionOptions;
 use crate::store::sqlite::Sqlite;
+use crate::store::whole::Store;
 use crate::telemetry::Figures;
 
 /// Over how long clients are told to go elsewhere, so that they do not all come at once.
 const FAREWELL_SPREAD: Duration = Duration::from_secs(2);
+/// How long a start waits for Postgres before it goes on without.
+const DATABASE_WAIT: Duration = Duration::from_secs(5);
+/// How long a stop waits for the last rows to get to Postgres.
+const LAST_ROWS_WAIT: Duration = Duration::from_secs(3);
 
 /// Why the service did not start, or could not stop as it should.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +61,9 @@ pub enum StartError {
     /// The store can't be opened.
     #[error("DATA_DIR: {0}")]
     Store(#[from] StoreError),
+    /// Postgres refuses us, or has tables that are not ours.
+    #[error("DATABASE_URL: {}", .0.in_full())]
+    Database(StoreError),
     /// `TLS_CERT` or `TLS_KEY` can't be used.
     #[error("TLS_CERT, TLS_KEY: {0}")]
     Tls(#[from] TlsError),
@@ -91,7 +102,7 @@ impl Front {
         if self.sockets.serves(request.uri().path()) {
             self.sockets.handle(request, SocketAddr::new(client, peer.port())).await
         } else {
-            self.api.handle(request, client, secure).await
+            Box::pin(self.api.handle(request, client, secure)).await
         }
     }
 }
@@ -132,7 +143,7 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), StartError> {
     let verifier = Arc::new(Verifier::new(&config.identity)?);
-    let (app, deliveries) = App::open(parts(&config)?)?;
+    let (app, deliveries) = App::open(parts(&config).await?)?;
     let threads: Vec<SocketThread> =
         (0..config.server.ws_threads).map(SocketThread::start).collect::<io::Result<_>>()?;
     let runtimes: Vec<Handle> = threads.iter().map(|it| it.handle.clone()).collect();
@@ -164,6 +175,8 @@ pub async fn run(
         tracing::warn!("requests that did not end in time were cut off");
     }
     drop(work);
+    let left = patience.saturating_sub(began.elapsed());
+    app.write_rest(left.min(LAST_ROWS_WAIT)).await;
     let closing = Arc::clone(&app);
     tokio::task::spawn_blocking(move || closing.close()).await.map_err(io::Error::other)?;
     threads.into_iter().for_each(SocketThread::stop);
@@ -181,13 +194,64 @@ fn begin(app: &Arc<App>, deliveries: Deliveries, threads: &[SocketThread]) -> Jo
     let mut work = JoinSet::new();
     work.spawn(tend(Arc::clone(app)));
     work.spawn(tidy(Arc::clone(app)));
+    work.spawn(write_behind(Arc::clone(app)));
     work
 }
 
-fn parts(config: &Config) -> Result<Parts, StartError> {
+/// The local file and, where `DATABASE_URL` is set, Postgres behind it. Where that can't be reached,
+/// the service starts all the same; where it refuses us, that is for the operator to see at once.
+async fn store(config: &Config) -> Result<Store, StartError> {
     let folder = &config.data.dir;
-    let store =
+    let local =
         if config.data.migrate { Sqlite::open(folder)? } else { Sqlite::open_migrated(folder)? };
+    let Some(postgres) = postgres(config)? else {
+        local.close_outbox()?;
+        return Ok(Store::new(local, None));
+    };
+    local.open_outbox()?;
+    match timeout(DATABASE_WAIT, postgres.prepare()).await {
+        Ok(Err(error)) if error.kind == Kind::Schema => return Err(StartError::Database(error)),
+        Ok(Err(error)) => tracing::warn!(error = error.in_full(), "starting without Postgres"),
+        Ok(Ok(())) => {}
+        Err(_) => tracing::warn!("starting without Postgres: it does not answer"),
+    }
+    Ok(Store::new(local, Some(postgres)))
+}
+
+/// Connections to Postgres as the settings have it; none is opened yet.
+///
+/// # Errors
+/// Where an address is of no form that is understood, or the certificates it names can't be used.
+pub fn postgres(config: &Config) -> Result<Option<Postgres>, StartError> {
+    let Some(database) = &config.database else { return Ok(None) };
+    let address = |name: &str, url: &Secret| {
+        let held = format!("holds {} bytes (not shown)", url.expose().len());
+        let wrong = || SettingError::new(name, held, ADDRESS_FORM);
+        Address::parse(url.expose()).ok_or_else(wrong)
+    };
+    let primary = address("DATABASE_URL", &database.url)?;
+    let replica = database.replica.as_ref();
+    let replica = replica.map(|it| address("DATABASE_REPLICA_URL", it)).transpose()?;
+    let options = database_options(config, database);
+    let postgres = Postgres::new(&primary, replica.as_ref(), options, config.data.migrate);
+    postgres.map(Some).map_err(StartError::Database)
+}
+
+fn database_options(config: &Config, database: &Database) -> PostgresOptions {
+    PostgresOptions {
+        batch_rows_max: database.batch_rows_max,
+        batch_bytes_max: database.batch_bytes_max,
+        batch_age: database.batch_age,
+        read_connections_max: database.read_connections_max,
+        read_timeout: database.read_timeout,
+        local_keep: database.local_keep,
+        samples: config.data.quality_retention,
+        calls: config.data.call_retention,
+    }
+}
+
+async fn parts(config: &Config) -> Result<Parts, StartError> {
+    let store = store(config).await?;
     let sync = match config.data.journal_sync {
         JournalSync::Full => Sync::Full,
         JournalSync::Normal => Sync::Normal,

@@ -299,7 +299,7 @@ async fn crowd(seed: u64) {
     clients.iter_mut().for_each(Client::listen);
     assert_eq!(app.calls.leftovers(), [0; 3], "calls, their users, their deadlines");
     assert_eq!((app.present(), app.sockets(), app.unwritten()), (vec![], 0, 0));
-    assert!(app.store.live_snapshots().unwrap().is_empty());
+    assert!(app.store.local().live_snapshots().unwrap().is_empty());
     for id in known {
         read_story(app, id).await;
     }

@@ -31,6 +31,7 @@ use crate::socketio::outlet::{Outlet, SocketId};
 use crate::store::options::JournalOptions;
 use crate::store::retention::RetentionOptions;
 use crate::store::sqlite::Sqlite;
+use crate::store::whole::Store;
 use crate::wire::request::StartRequest;
 
 /// A service and the folder it keeps.
@@ -62,7 +63,7 @@ impl House {
         let mut parts = Parts {
             clock: Clock::start(),
             hub: Arc::new(Hub::new()),
-            store: Sqlite::open(folder.path()).unwrap(),
+            store: Store::new(Sqlite::open(folder.path()).unwrap(), None),
             journal: JournalOptions::default(),
             ice: Ice::new(&config.media),
             rates: Limits::new(&Rates::off()),

@@ -12,6 +12,7 @@ mod queries;
 mod relay;
 pub mod starting;
 pub mod tending;
+pub mod writing;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,8 +35,9 @@ use crate::socketio::hub::Hub;
 use crate::store::error::StoreError;
 use crate::store::journal::Journal;
 use crate::store::options::JournalOptions;
+use crate::store::postgres::connect::Postgres;
 use crate::store::retention::RetentionOptions;
-use crate::store::sqlite::Sqlite;
+use crate::store::whole::Store;
 
 /// Batches of durable changes whose events wait to leave. Past it the journal waits: commits slow down
 /// before memory grows.
@@ -64,8 +66,8 @@ pub struct Parts {
     pub clock: Clock,
     /// The sockets of this node.
     pub hub: Arc<Hub>,
-    /// The local file.
-    pub store: Sqlite,
+    /// The local file, and Postgres behind it where there is one.
+    pub store: Store,
     /// How the journal writes.
     pub journal: JournalOptions,
     /// What helps peers to reach each other.
@@ -89,7 +91,7 @@ pub struct App {
     presence: Presence,
     recent_starts: RecentStarts,
     journal: Journal<After>,
-    store: Sqlite,
+    store: Store,
     ice: Ice,
     settings: Settings,
     draining: AtomicBool,
@@ -105,8 +107,8 @@ impl App {
     /// Opens the journal and brings the live calls back, with the time that remains on their timers.
     pub fn open(parts: Parts) -> Result<Opened, StoreError> {
         let (sender, receiver) = mpsc::channel(DELIVERY_BATCHES_MAX);
-        let snapshots = parts.store.live_snapshots()?;
-        let journal = Journal::open(&parts.store, parts.journal, move |batch| {
+        let snapshots = parts.store.local().live_snapshots()?;
+        let journal = Journal::open(parts.store.local(), parts.journal, move |batch| {
             if sender.blocking_send(batch).is_err() {
                 tracing::debug!("events of the last changes have nobody left to go to");
             }
@@ -168,9 +170,14 @@ impl App {
         self.settings.limits.participants
     }
 
-    /// Records that are not durable yet.
+    /// Records that are not durable yet and, with Postgres, rows that are not there yet.
     pub fn unwritten(&self) -> usize {
-        self.journal.pending()
+        self.journal.pending() + self.store.postgres().map_or(0, Postgres::unwritten)
+    }
+
+    /// Whether Postgres was there when last asked; `None` where there is none.
+    pub fn postgres_is_well(&self) -> Option<bool> {
+        self.store.postgres().map(Postgres::is_well)
     }
 
     /// Completes when the disk has failed and nothing more can be made durable.

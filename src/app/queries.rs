@@ -155,7 +155,7 @@ impl App {
         let now = self.clock.now();
         match self.calls.read(id, |call| CallFacts::of(call, now)) {
             Some(facts) => Ok(Some(facts)),
-            None => Ok(self.store.call(id).await?),
+            None => Ok(Box::pin(self.store.call(id)).await?),
         }
     }
 
@@ -213,7 +213,7 @@ impl App {
     ) -> Result<Box<RawValue>, AppError> {
         self.pace(Rule::History, user)?;
         let (limit, offset) = (query.limit, query.offset);
-        let page = self.store.history(user, query).await?;
+        let page = Box::pin(self.store.history(user, query)).await?;
         let next_cursor = page.next.map(Cursor::encode);
         json(&HistoryView {
             calls: page.calls.iter().map(CallEntry::from).collect(),
@@ -224,7 +224,7 @@ impl App {
     /// Statistics of the whole service in the `window` before now.
     pub async fn stats(&self, window: Duration) -> Result<Stats, AppError> {
         let now = self.clock.now();
-        Ok(self.store.stats(now.minus(window), now).await?)
+        Ok(Box::pin(self.store.stats(now.minus(window), now)).await?)
     }
 
     /// The same for a user who asks.

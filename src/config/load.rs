@@ -12,8 +12,8 @@ use ipnet::IpNet;
 use super::rates::{RATE_FORM, Rate, Rates, Rule};
 use super::reader::Reader;
 use super::{
-    Calls, Config, Data, Environment, Identity, JournalSync, LogLevel, Media, Origins, Secret,
-    Server, SettingError, TlsFiles, TurnCredentials,
+    Calls, Config, Data, Database, Environment, Identity, JournalSync, LogLevel, Media, Origins,
+    Secret, Server, SettingError, TlsFiles, TurnCredentials,
 };
 
 /// The shortest secret that production takes: HS256's own key length (RFC 7518, section 3.2).
@@ -48,6 +48,7 @@ impl Config {
             environment,
             server: server(&reader, environment)?,
             data: data(&reader)?,
+            database: database(&reader)?,
             identity: identity(&reader, environment)?,
             media: media(&reader)?,
             calls: calls(&reader)?,
@@ -79,13 +80,9 @@ fn refuse_later_versions(reader: &Reader) -> Result<(), SettingError> {
         let allowed = "only together with DATABASE_URL (nodes would keep histories apart)";
         return Err(reader.wrong("REDIS_URL", allowed));
     }
-    let later =
-        ["DATABASE_URL", "REDIS_URL", "LIVEKIT_URL", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET"];
+    let later = ["REDIS_URL", "LIVEKIT_URL", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET"];
     match later.into_iter().find(|name| reader.optional(name).is_some()) {
-        Some(name) => Err(reader.wrong(
-            name,
-            "nothing; this version runs the embedded default only (SQLite under DATA_DIR, one node, peer to peer)",
-        )),
+        Some(name) => Err(reader.wrong(name, "nothing; this version runs one node, peer to peer")),
         None => Ok(()),
     }
 }
@@ -174,6 +171,26 @@ fn data(reader: &Reader) -> Result<Data, SettingError> {
         quality_retention: days("QUALITY_RETENTION_DAYS")?,
         call_retention: days("CALL_RETENTION_DAYS")?,
     })
+}
+
+fn database(reader: &Reader) -> Result<Option<Database>, SettingError> {
+    let milliseconds = |name, range| reader.number(name, range).map(Duration::from_millis);
+    let replica = reader.secret("DATABASE_REPLICA_URL");
+    let database = Database {
+        url: match reader.secret("DATABASE_URL") {
+            Some(url) => url,
+            None if replica.is_none() => return Ok(None),
+            None => return Err(reader.wrong("DATABASE_REPLICA_URL", "only with DATABASE_URL")),
+        },
+        replica,
+        read_connections_max: reader.number("DATABASE_CONNECTIONS_MAX", 1..=1000)?,
+        read_timeout: milliseconds("DATABASE_READ_TIMEOUT", 10..=60_000)?,
+        batch_rows_max: reader.number("DATABASE_BATCH_ROWS", 1..=10_000)?,
+        batch_bytes_max: reader.number("DATABASE_BATCH_BYTES", 1024..=64 * 1024 * 1024)?,
+        batch_age: milliseconds("DATABASE_BATCH_AGE", 1..=10_000)?,
+        local_keep: reader.seconds("DATABASE_LOCAL_KEEP", 0..=SECONDS_MAX)?,
+    };
+    Ok(Some(database))
 }
 
 fn identity(reader: &Reader, environment: Environment) -> Result<Identity, SettingError> {

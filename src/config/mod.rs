@@ -31,6 +31,8 @@ pub struct Config {
     pub server: Server,
     /// Where it keeps what it must not lose.
     pub data: Data,
+    /// Postgres behind that, where there is one.
+    pub database: Option<Database>,
     /// How tokens are checked.
     pub identity: Identity,
     /// What helps peers to reach each other.
@@ -109,6 +111,27 @@ pub struct Data {
     pub quality_retention: Option<Duration>,
     /// Calls that ended longer ago than this are deleted; `None` keeps them for ever.
     pub call_retention: Option<Duration>,
+}
+
+/// Postgres, which rows are written behind to.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// `DATABASE_URL`, not yet understood.
+    pub url: Secret,
+    /// `DATABASE_REPLICA_URL`: read where it is there.
+    pub replica: Option<Secret>,
+    /// Connections that read, to each server.
+    pub read_connections_max: usize,
+    /// How long a read may take.
+    pub read_timeout: Duration,
+    /// Rows of one batch, at most.
+    pub batch_rows_max: usize,
+    /// Bytes of one batch, but for its last row.
+    pub batch_bytes_max: usize,
+    /// How long a row may wait for others.
+    pub batch_age: Duration,
+    /// How long the local file keeps calls that are over and written behind.
+    pub local_keep: Duration,
 }
 
 /// `SQLite`'s `synchronous`.

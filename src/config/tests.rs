@@ -144,8 +144,16 @@ const BAD: &[Bad] = &[
         "REDIS_URL holds 15 bytes (not shown); allowed: only together with DATABASE_URL (nodes would keep histories apart)",
     ),
     (
-        &[("DATABASE_URL", "postgresql://u:p@x/y")],
-        "DATABASE_URL holds 20 bytes (not shown); allowed: nothing; this version runs the embedded default only (SQLite under DATA_DIR, one node, peer to peer)",
+        &[("DATABASE_URL", "postgresql://u:p@x/y"), ("REDIS_URL", "redis://x")],
+        "REDIS_URL holds 9 bytes (not shown); allowed: nothing; this version runs one node, peer to peer",
+    ),
+    (
+        &[("DATABASE_REPLICA_URL", "postgresql://u:p@x/y")],
+        "DATABASE_REPLICA_URL holds 20 bytes (not shown); allowed: only with DATABASE_URL",
+    ),
+    (
+        &[("DATABASE_URL", "postgresql://u:p@x/y"), ("DATABASE_BATCH_ROWS", "0")],
+        "DATABASE_BATCH_ROWS holds \"0\"; allowed: a whole number from 1 to 10000",
     ),
 ];
 

@@ -77,10 +77,15 @@ struct Performance {
 }
 
 impl Checks {
-    /// Of the embedded default: `SQLite` is both journal and store, the bus is this process.
+    /// `SQLite` is the journal and, without Postgres, the store too; the bus is this process.
     fn of(app: &App) -> Self {
         let journal = if app.journal_is_well() { "ok" } else { "failing" };
-        Self { journal, store: journal, bus: "in_process", media: "peer" }
+        let store = match app.postgres_is_well() {
+            None => journal,
+            Some(true) => "ok",
+            Some(false) => "away",
+        };
+        Self { journal, store, bus: "in_process", media: "peer" }
     }
 }
 
@@ -110,7 +115,8 @@ impl Probes {
 
     /// The same for people: always 200.
     pub fn monitoring_health(&self, app: &App) -> Reply {
-        let status = if app.journal_is_well() { "healthy" } else { "degraded" };
+        let well = app.journal_is_well() && app.postgres_is_well() != Some(false);
+        let status = if well { "healthy" } else { "degraded" };
         Self::checked(app, status, StatusCode::OK)
     }
 

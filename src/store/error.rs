@@ -27,13 +27,15 @@ pub enum Kind {
     Rejected,
     /// The journal has been closed.
     Closed,
+    /// Postgres can't be reached: the local file goes on without it.
+    Away,
 }
 
 impl Kind {
     /// Whether the same request may succeed later.
     pub fn may_retry(self) -> bool {
         match self {
-            Self::Full | Self::Busy => true,
+            Self::Full | Self::Busy | Self::Away => true,
             Self::Locked
             | Self::Corrupt
             | Self::Schema
@@ -53,6 +55,7 @@ impl Kind {
             Self::Io => "storage failed",
             Self::Rejected => "the record cannot be stored",
             Self::Closed => "storage is closed",
+            Self::Away => "Postgres can't be reached",
         }
     }
 }

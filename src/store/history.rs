@@ -24,8 +24,8 @@ const CURSOR_BYTES: usize = 8 + 16;
 /// Where a page ended: the next begins right after it, whatever has been added before it since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
-    created_at: Timestamp,
-    call: CallId,
+    pub(super) created_at: Timestamp,
+    pub(super) call: CallId,
 }
 
 /// A text that is no cursor of ours.
@@ -111,6 +111,16 @@ impl Sqlite {
         self.read("reading a history", move |connection| page(connection, &user, &query)).await
     }
 
+    /// What this file has of a page that is to be made of two stores.
+    pub(super) async fn local_history(
+        &self,
+        user: &UserId,
+        query: HistoryQuery,
+    ) -> Result<LocalHistory, StoreError> {
+        let user = user.clone();
+        self.read("reading a history", move |it| local_history(it, &user, query)).await
+    }
+
     /// The call that `user` started under `key` at `since` or later.
     pub async fn idempotent_start(
         &self,
@@ -128,6 +138,42 @@ impl Sqlite {
         })
         .await
     }
+}
+
+/// What the local file has of a user's history.
+pub(super) struct LocalHistory {
+    /// All calls of the user that it has, whatever the query.
+    pub(super) known: Vec<Uuid>,
+    /// How many of them the query has.
+    pub(super) total: u64,
+    /// The first of those: as many as could be on the page, with those that `offset` passes over.
+    pub(super) calls: Vec<CallFacts>,
+}
+
+fn local_history(
+    connection: &Connection,
+    user: &UserId,
+    mut query: HistoryQuery,
+) -> rusqlite::Result<LocalHistory> {
+    const KNOWN: &str = "SELECT call_id FROM call_participants WHERE user_id = ?1";
+    let filter = Filter::new(user, &query);
+    let known = connection
+        .prepare_cached(KNOWN)?
+        .query_map([user.as_str()], |row| rows::uuid(row, 0))?
+        .collect::<rusqlite::Result<_>>()?;
+    let total = filter.total(connection, user)?;
+    let reach = query.offset.saturating_add(u64::from(query.limit.clamp(1, HISTORY_LIMIT_MAX)));
+    query.offset = 0;
+    // The filter adds one more, by which the caller sees that there are more.
+    let limit = usize::try_from(reach.min(total)).unwrap_or(usize::MAX);
+    let mut records = filter.calls(connection, &query, limit)?;
+    let mut calls = Vec::with_capacity(records.len());
+    while !records.is_empty() {
+        let rest = records.split_off(records.len().min(usize::from(HISTORY_LIMIT_MAX)));
+        calls.append(&mut with_participants(connection, records)?);
+        records = rest;
+    }
+    Ok(LocalHistory { known, total, calls })
 }
 
 fn page(

@@ -5,12 +5,17 @@
 //! through `readers` on connections of their own and never hold up the writer: one call, a user's
 //! [`history`], [`stats`], a call's [`quality`] and its [`story`]. [`retention`] forgets what is due.
 //! [`sqlite`] owns the file: the lock on its directory, its tables, what happens when it is damaged.
+//!
+//! With [`postgres`], the file is journal and hot store, and what it holds is written behind: `outbox`
+//! notes what is not there yet, `tables` says how a row goes over, and [`whole`] reads both as one.
 
 mod checkpoint;
 pub mod error;
 pub mod history;
 pub mod journal;
 pub mod options;
+mod outbox;
+pub mod postgres;
 pub mod quality;
 mod queue;
 mod readers;
@@ -19,6 +24,8 @@ mod rows;
 pub mod sqlite;
 pub mod stats;
 pub mod story;
+mod tables;
+pub mod whole;
 mod write;
 mod writer;
 

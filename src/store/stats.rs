@@ -1,6 +1,9 @@
 //! Figures of the whole service in a window of time.
 
+use std::collections::HashSet;
+
 use rusqlite::{Connection, Row, params};
+use uuid::Uuid;
 
 use crate::call::state::State;
 use crate::call::time::Timestamp;
@@ -36,40 +39,57 @@ impl Sqlite {
     pub async fn stats(&self, since: Timestamp, now: Timestamp) -> Result<Stats, StoreError> {
         self.read("reading the statistics", move |connection| {
             let mut tally = Tally::default();
-            each_call(connection, since, now, |life| tally.add(&life))?;
+            each_call(connection, since, now, |_, life| tally.add(&life))?;
             Ok(tally.stats(since))
+        })
+        .await
+    }
+
+    /// The figures as far as this file has them, and which calls they are of.
+    pub(super) async fn local_stats(
+        &self,
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Result<(Tally, HashSet<Uuid>), StoreError> {
+        self.read("reading the statistics", move |connection| {
+            let (mut tally, mut calls) = (Tally::default(), HashSet::new());
+            each_call(connection, since, now, |id, life| {
+                tally.add(&life);
+                calls.insert(id);
+            })?;
+            Ok((tally, calls))
         })
         .await
     }
 }
 
-/// What counts of one call.
-struct Life {
-    state: State,
-    created_at: i64,
-    started_at: Option<i64>,
-    ended_at: Option<i64>,
-    duration: Option<u64>,
+/// What counts of one call. Times as the tables have them.
+pub(super) struct Life {
+    pub(super) state: State,
+    pub(super) created_at: i64,
+    pub(super) started_at: Option<i64>,
+    pub(super) ended_at: Option<i64>,
+    pub(super) duration: Option<u64>,
 }
 
 fn each_call(
     connection: &Connection,
     since: Timestamp,
     now: Timestamp,
-    mut found: impl FnMut(Life),
+    mut found: impl FnMut(Uuid, Life),
 ) -> rusqlite::Result<()> {
     // What is over is found by its end; what is not, by its snapshot: both are short ways.
     const SQL: &str = "
-        SELECT state, created_at, started_at, ended_at, duration FROM calls
+        SELECT state, created_at, started_at, ended_at, duration, id FROM calls
             WHERE ended_at > ?1 AND created_at <= ?2
         UNION ALL
-        SELECT c.state, c.created_at, c.started_at, c.ended_at, c.duration
+        SELECT c.state, c.created_at, c.started_at, c.ended_at, c.duration, c.id
             FROM live_calls l CROSS JOIN calls c ON c.id = l.call_id
             WHERE c.ended_at IS NULL AND c.created_at <= ?2";
     let mut statement = connection.prepare_cached(SQL)?;
     let mut calls = statement.query(params![since.0, now.0])?;
     while let Some(row) = calls.next()? {
-        found(life(row)?);
+        found(rows::uuid(row, 5)?, life(row)?);
     }
     Ok(())
 }
@@ -85,8 +105,9 @@ fn life(row: &Row<'_>) -> rusqlite::Result<Life> {
     })
 }
 
+/// The sums that statistics are made of.
 #[derive(Default)]
-struct Tally {
+pub(super) struct Tally {
     active: u64,
     completed: u64,
     failed: u64,
@@ -97,7 +118,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, life: &Life) {
+    pub(super) fn add(&mut self, life: &Life) {
         if life.state == State::Ended {
             self.completed += 1;
         } else if life.state.is_terminal() {
@@ -116,7 +137,7 @@ impl Tally {
         self.ends.extend(life.ended_at.map(|it| it.max(life.created_at.saturating_add(1))));
     }
 
-    fn stats(mut self, since: Timestamp) -> Stats {
+    pub(super) fn stats(mut self, since: Timestamp) -> Stats {
         let over = Mean { sum: real(self.completed), count: self.completed + self.failed };
         Stats {
             total_calls: self.active + self.completed + self.failed,

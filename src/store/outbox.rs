@@ -1,0 +1,358 @@
+//! Which rows of the local file are not in Postgres yet.
+//!
+//! Triggers note every row that is written, in the transaction that writes it, so that the note is
+//! as durable as the row. The notes leave from the front, once what they name has been committed
+//! elsewhere. That the triggers are there is what says that the outbox is in use: switched off, it
+//! goes, and switched on again it begins with every row there is.
+
+use std::collections::HashSet;
+
+use rusqlite::{Connection, params};
+
+use crate::call::time::Timestamp;
+use crate::store::error::StoreError;
+use crate::store::journal::Journal;
+use crate::store::sqlite::Sqlite;
+use crate::store::tables::{self, Cell, Key, Row, TABLES, Table};
+
+/// Calls that one transaction removes: each has rows in five tables.
+const TRIM_CALLS: i64 = 50;
+/// Transactions of one [`Journal::trim`]; what is left waits for the next.
+const TRIM_CHUNKS_MAX: usize = 200;
+/// With more notes than this, nothing is removed: they would have to be looked through too often.
+const TRIM_NOTES_MAX: u64 = 5_000;
+/// Rows that may be set aside before somebody has to look: past it Postgres is at fault, not a row.
+const DEAD_MAX: i64 = 10_000;
+
+const OPEN: &str = "
+    CREATE TABLE outbox (
+        n       INTEGER PRIMARY KEY, -- in the order of writing
+        kind    INTEGER NOT NULL,
+        call_id TEXT    NOT NULL,
+        part    TEXT,
+        at      INTEGER
+    );
+    -- What Postgres refuses for its content, as it was.
+    CREATE TABLE IF NOT EXISTS outbox_dead (
+        n     INTEGER PRIMARY KEY,
+        name  TEXT NOT NULL,
+        row   TEXT NOT NULL, -- JSON object
+        error TEXT NOT NULL
+    );";
+
+/// A row that is to be kept aside.
+#[derive(Debug)]
+pub(super) struct Dead {
+    /// Its table's name.
+    pub(super) table: &'static str,
+    /// What it holds, or is called.
+    pub(super) row: String,
+    /// Why.
+    pub(super) error: String,
+}
+
+/// What waits to be written behind.
+pub(super) struct Batch {
+    /// The number of the last note that the rows stand for.
+    pub(super) upto: i64,
+    /// The rows as they are now, each once.
+    pub(super) rows: Vec<Row>,
+    /// Rows that make no sense: what they are, and why.
+    pub(super) unreadable: Vec<Dead>,
+    /// There was nothing after it.
+    pub(super) last: bool,
+}
+
+impl Sqlite {
+    /// Begins to note what is written, with every row there is. Does nothing where it was on.
+    pub fn open_outbox(&self) -> Result<(), StoreError> {
+        const DURING: &str = "opening the outbox";
+        let connection = self.connect()?;
+        if has_outbox(&connection).map_err(StoreError::sqlite(DURING))? {
+            return Ok(());
+        }
+        let tables: String = TABLES.iter().map(begin_noting).collect();
+        let sql = format!("BEGIN IMMEDIATE; {OPEN} {tables} COMMIT;");
+        connection.execute_batch(&sql).map_err(StoreError::sqlite(DURING))
+    }
+
+    /// Notes nothing any more, and forgets what was noted. Does nothing where it was off.
+    pub fn close_outbox(&self) -> Result<(), StoreError> {
+        const DURING: &str = "closing the outbox";
+        let connection = self.connect()?;
+        if !has_outbox(&connection).map_err(StoreError::sqlite(DURING))? {
+            return Ok(());
+        }
+        let triggers: String = TABLES.iter().map(end_noting).collect();
+        let sql = format!("BEGIN IMMEDIATE; {triggers} DROP TABLE outbox; COMMIT;");
+        connection.execute_batch(&sql).map_err(StoreError::sqlite(DURING))
+    }
+}
+
+/// Triggers, and a note of each row there is.
+fn begin_noting(table: &Table) -> String {
+    let (name, row, new) = (table.name, table.note(""), table.note("NEW."));
+    format!(
+        "CREATE TRIGGER outbox_{name}_new AFTER INSERT ON {name} BEGIN
+             INSERT INTO outbox (kind, call_id, part, at) VALUES ({new}); END;
+         CREATE TRIGGER outbox_{name}_changed AFTER UPDATE ON {name} BEGIN
+             INSERT INTO outbox (kind, call_id, part, at) VALUES ({new}); END;
+         INSERT INTO outbox (kind, call_id, part, at) SELECT {row} FROM {name};"
+    )
+}
+
+fn end_noting(table: &Table) -> String {
+    let name = table.name;
+    format!(
+        "DROP TRIGGER IF EXISTS outbox_{name}_new; DROP TRIGGER IF EXISTS outbox_{name}_changed;"
+    )
+}
+
+fn has_outbox(connection: &Connection) -> rusqlite::Result<bool> {
+    const SQL: &str = "SELECT count(*) > 0 FROM sqlite_schema WHERE name = 'outbox'";
+    connection.query_row(SQL, [], |row| row.get(0))
+}
+
+/// How many notes there are: they leave from the front, so there are no gaps.
+pub(super) fn pending(connection: &Connection) -> rusqlite::Result<u64> {
+    const SQL: &str = "SELECT coalesce((SELECT max(n) FROM outbox), 0)
+        - coalesce((SELECT min(n) FROM outbox), 1) + 1";
+    let count: i64 = connection.prepare_cached(SQL)?.query_row([], |row| row.get(0))?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
+/// The first rows that wait: those of `rows_max` notes at most, and of `bytes_max` but for the last.
+pub(super) fn take(
+    connection: &mut Connection,
+    rows_max: usize,
+    bytes_max: usize,
+) -> rusqlite::Result<Batch> {
+    const SQL: &str = "SELECT n, kind, call_id, part, at FROM outbox ORDER BY n LIMIT ?1";
+    let transaction = connection.transaction()?;
+    let limit = i64::try_from(rows_max).unwrap_or(i64::MAX);
+    let mut batch = Batch { upto: 0, rows: Vec::new(), unreadable: Vec::new(), last: false };
+    let (mut bytes, mut notes) = (0, 0);
+    let mut seen = HashSet::new();
+    {
+        let mut statement = transaction.prepare_cached(SQL)?;
+        let mut waiting = statement.query([limit])?;
+        while bytes < bytes_max {
+            let Some(note) = waiting.next()? else { break };
+            notes += 1;
+            batch.upto = note.get(0)?;
+            let Some(table) = tables::of_kind(note.get(1)?) else { continue };
+            let key = Key { call: note.get(2)?, part: note.get(3)?, at: note.get(4)? };
+            if seen.insert((table.kind, key.clone())) {
+                let from = batch.rows.len();
+                read(&transaction, table, &key, &mut batch)?;
+                bytes += batch.rows.iter().skip(from).map(Row::bytes).sum::<usize>();
+            }
+        }
+    }
+    transaction.commit()?;
+    batch.last = notes < rows_max && bytes < bytes_max;
+    Ok(batch)
+}
+
+/// The rows that one note names, as they are now: none where they are gone.
+fn read(
+    connection: &Connection,
+    table: &'static Table,
+    key: &Key,
+    batch: &mut Batch,
+) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(&table.select())?;
+    let mut found = statement.query(params![key.call, key.part, key.at])?;
+    while let Some(row) = found.next()? {
+        let cells = table.columns.iter().enumerate();
+        let cells = cells.map(|(index, column)| Cell::read(row, index, column.kind));
+        match cells.collect::<rusqlite::Result<Vec<Cell>>>() {
+            Ok(cells) => batch.rows.push(Row { table, cells }),
+            Err(error) => batch.unreadable.push(Dead {
+                table: table.name,
+                row: format!("{key:?}"),
+                error: error.to_string(),
+            }),
+        }
+    }
+    Ok(())
+}
+
+impl<A: Send + 'static> Journal<A> {
+    /// Forgets the notes up to number `upto`: what they name is where it belongs, but for `dead`,
+    /// which is kept aside.
+    pub(super) async fn written_behind(
+        &self,
+        upto: i64,
+        dead: Vec<Dead>,
+    ) -> Result<(), StoreError> {
+        self.run("trimming the outbox", move |connection| {
+            for it in &dead {
+                connection
+                    .prepare_cached(
+                        "INSERT INTO outbox_dead (name, row, error) VALUES (?1, ?2, ?3)",
+                    )?
+                    .execute(params![it.table, it.row, it.error])?;
+            }
+            connection.prepare_cached("DELETE FROM outbox WHERE n <= ?1")?.execute([upto])
+        })
+        .await
+        .map(|_| ())
+    }
+
+    /// Whether one more row may be set aside.
+    pub(super) async fn may_set_aside(&self) -> Result<bool, StoreError> {
+        self.run("counting what was set aside", |connection| {
+            let count = "SELECT count(*) FROM outbox_dead";
+            let dead: i64 = connection.query_row(count, [], |row| row.get(0))?;
+            Ok(dead < DEAD_MAX)
+        })
+        .await
+    }
+
+    /// Removes calls that ended at `until` or before and are wholly in Postgres: how many.
+    pub(super) async fn trim(&self, until: Timestamp) -> Result<usize, StoreError> {
+        const DURING: &str = "trimming the local file";
+        let calm = self.run(DURING, |it| Ok(pending(it)? <= TRIM_NOTES_MAX)).await?;
+        if !calm {
+            return Ok(0);
+        }
+        let mut removed = 0;
+        for _ in 0..TRIM_CHUNKS_MAX {
+            let done = self.run(DURING, move |it| trim_some(it, until)).await?;
+            removed += done;
+            if done == 0 {
+                break;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+fn trim_some(connection: &Connection, until: Timestamp) -> rusqlite::Result<usize> {
+    const OLD: &str = "SELECT id FROM calls WHERE ended_at <= ?1
+        AND id NOT IN (SELECT call_id FROM outbox) ORDER BY ended_at, id LIMIT ?2";
+    for table in ["call_events", "call_quality_metrics", "call_recordings", "call_participants"] {
+        let sql = format!("DELETE FROM {table} WHERE call_id IN ({OLD})");
+        connection.prepare_cached(&sql)?.execute([until.0, TRIM_CALLS])?;
+    }
+    let sql = format!("DELETE FROM calls WHERE id IN ({OLD})");
+    connection.prepare_cached(&sql)?.execute([until.0, TRIM_CALLS])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::history::HistoryQuery;
+    use crate::store::{Record, fixture};
+
+    /// Tables of the rows that wait, in the order they are written.
+    fn waiting(store: &Sqlite, rows_max: usize, bytes_max: usize) -> (Vec<&'static str>, bool) {
+        let mut connection = store.connect().unwrap();
+        let batch = take(&mut connection, rows_max, bytes_max).unwrap();
+        assert!(batch.unreadable.is_empty());
+        (batch.rows.iter().map(|it| it.table.name).collect(), batch.last)
+    }
+
+    fn upto(store: &Sqlite) -> i64 {
+        take(&mut store.connect().unwrap(), usize::MAX, usize::MAX).unwrap().upto
+    }
+
+    fn count(store: &Sqlite) -> u64 {
+        pending(&store.connect().unwrap()).unwrap()
+    }
+
+    const OF_ONE_CALL: [&str; 4] =
+        ["calls", "call_participants", "call_participants", "call_events"];
+
+    #[tokio::test]
+    async fn each_row_that_is_written_waits_once_and_as_it_is_now() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, journal) = fixture::stored(folder.path(), Vec::new()).await;
+        store.open_outbox().unwrap();
+        assert_eq!((count(&store), waiting(&store, 9, 9_999)), (0, (Vec::new(), true)));
+        fixture::send(&journal, fixture::change(1, 1)).await.unwrap();
+        assert_eq!(waiting(&store, 9, 9_999), (OF_ONE_CALL.to_vec(), true));
+        fixture::send(&journal, fixture::ended(1, 2, 60_000, 3)).await.unwrap();
+        assert_eq!(count(&store), 8);
+        let mut connection = store.connect().unwrap();
+        let batch = take(&mut connection, 99, 99_999).unwrap();
+        assert_eq!(batch.rows.len(), 5, "the second event alone is new");
+        assert_eq!(batch.rows[0].integer("seq"), Some(2));
+        let sample = Record::Sample(Box::new(fixture::sample(1, "alice", 5, 1.0)));
+        journal.reserve().unwrap().send(sample, ()).await.unwrap();
+        journal.written_behind(batch.upto, Vec::new()).await.unwrap();
+        assert_eq!(waiting(&store, 9, 9_999), (vec!["call_quality_metrics"], true));
+        assert_eq!(count(&store), 1);
+    }
+
+    #[tokio::test]
+    async fn a_batch_is_bounded_by_rows_and_by_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let changes = (0..10).map(|it| fixture::change(it, 1)).collect();
+        let (store, _journal) = fixture::stored(folder.path(), changes).await;
+        store.open_outbox().unwrap();
+        for (rows_max, bytes_max, rows, last) in
+            [(7, usize::MAX, 7, false), (40, 1, 1, false), (41, usize::MAX, 40, true)]
+        {
+            let (found, is_last) = waiting(&store, rows_max, bytes_max);
+            assert_eq!((found.len(), is_last), (rows, last), "{rows_max} {bytes_max}");
+        }
+    }
+
+    #[tokio::test]
+    async fn switched_on_again_it_begins_with_all_there_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, journal) = fixture::stored(folder.path(), vec![fixture::change(1, 1)]).await;
+        for _ in 0..2 {
+            store.open_outbox().unwrap();
+            assert_eq!(count(&store), 4, "what was there before, and no more");
+        }
+        journal.written_behind(upto(&store), Vec::new()).await.unwrap();
+        store.close_outbox().unwrap();
+        store.close_outbox().unwrap();
+        fixture::send(&journal, fixture::change(2, 1)).await.unwrap();
+        store.open_outbox().unwrap();
+        assert_eq!(count(&store), 8);
+    }
+
+    #[tokio::test]
+    async fn only_what_is_over_and_written_behind_leaves_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let changes = vec![
+            fixture::ended(1, 1, 60_000, 1),
+            fixture::change(2, 1),
+            fixture::ended(3, 1, 90_000, 1),
+        ];
+        let (store, journal) = fixture::stored(folder.path(), changes).await;
+        store.open_outbox().unwrap();
+        assert_eq!(journal.trim(Timestamp(80_000)).await.unwrap(), 0, "not written behind");
+        journal.written_behind(upto(&store), Vec::new()).await.unwrap();
+        fixture::send(&journal, fixture::ended(4, 1, 60_000, 1)).await.unwrap();
+        assert_eq!(journal.trim(Timestamp(80_000)).await.unwrap(), 1);
+        let query = HistoryQuery { limit: 9, ..HistoryQuery::default() };
+        let page = store.history(&fixture::user("bob"), query).await.unwrap();
+        let left: Vec<_> = page.calls.iter().map(|it| it.call.id).collect();
+        assert_eq!(left, [4, 3, 2].map(fixture::call));
+        assert_eq!(page.total, 3);
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_is_kept_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, journal) = fixture::stored(folder.path(), vec![fixture::change(1, 1)]).await;
+        store.open_outbox().unwrap();
+        let batch = take(&mut store.connect().unwrap(), 1, 9_999).unwrap();
+        let row = batch.rows[0].json();
+        assert!(row.contains("\"state\":\"ringing\""), "{row}");
+        let dead = Dead { table: "calls", row: row.clone(), error: "why".to_owned() };
+        journal.written_behind(batch.upto, vec![dead]).await.unwrap();
+        assert!(journal.may_set_aside().await.unwrap());
+        let kept: String = store
+            .connect()
+            .unwrap()
+            .query_row("SELECT row FROM outbox_dead WHERE error = 'why'", [], |it| it.get(0))
+            .unwrap();
+        assert_eq!((kept, count(&store)), (row, 3));
+    }
+}

@@ -1,0 +1,79 @@
+//! One transaction of rows, and what to do where one of them is refused.
+
+use deadpool_postgres::Object;
+use tokio::time::timeout;
+use tokio_postgres::Error;
+use tokio_postgres::types::ToSql;
+
+use crate::store::error::{Kind, StoreError};
+use crate::store::postgres::connect::{Postgres, WRITE_MAX};
+use crate::store::tables::{self, Array, Row, TABLES};
+
+const WRITING: &str = "writing behind to Postgres";
+
+/// A row that Postgres will never take, and why.
+pub(super) type Refused = (Row, StoreError);
+
+impl Postgres {
+    /// Commits `rows`. What is wrong with one row keeps only that one out: it is found by halves and
+    /// given back. All is as if it had never been sent, or may be, where this fails: to send it again
+    /// does no harm.
+    pub(super) async fn land(&self, mut rows: Vec<Row>) -> Result<Vec<Refused>, StoreError> {
+        rows.sort_by_cached_key(|it| (it.table.kind, it.sort_key()));
+        let mut refused = Vec::new();
+        let mut parts = vec![rows];
+        while let Some(mut part) = parts.pop() {
+            match self.commit(&part).await {
+                Ok(()) => {}
+                Err(error) if error.kind != Kind::Rejected => return Err(error),
+                Err(error) => {
+                    let half = part.split_off(part.len() / 2);
+                    if part.is_empty() {
+                        refused.extend(half.into_iter().map(|row| (row, error.clone())));
+                    } else {
+                        parts.extend([half, part]);
+                    }
+                }
+            }
+        }
+        Ok(refused)
+    }
+
+    async fn commit(&self, rows: &[Row]) -> Result<(), StoreError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let writer = &self.shared.writer;
+        let mut client = writer.connection(WRITING).await?;
+        let Ok(outcome) = timeout(WRITE_MAX, write(&mut client, rows)).await else {
+            // Hung: whether it will ever be committed is not known, and does not matter.
+            writer.note(Kind::Away);
+            writer.discard(client);
+            return Err(StoreError::new(WRITING, Kind::Away));
+        };
+        writer.settle(WRITING, client, outcome)?;
+        writer.is_back();
+        Ok(())
+    }
+}
+
+async fn write(client: &mut Object, rows: &[Row]) -> Result<(), Error> {
+    let transaction = client.transaction().await?;
+    for table in TABLES {
+        let rows: Vec<&Row> = rows.iter().filter(|it| it.table.kind == table.kind).collect();
+        if rows.is_empty() {
+            continue;
+        }
+        let statement = transaction.prepare_cached(&table.upsert()).await?;
+        let columns = table.columns.iter().enumerate();
+        let arrays: Vec<Array<'_>> =
+            columns.map(|(index, it)| tables::array(&rows, index, it.kind)).collect();
+        let arrays: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(plain).collect();
+        transaction.execute(&statement, &arrays).await?;
+    }
+    transaction.commit().await
+}
+
+fn plain<'a>(array: &'a Array<'_>) -> &'a (dyn ToSql + Sync) {
+    &**array
+}

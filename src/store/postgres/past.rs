@@ -1,0 +1,241 @@
+//! Calls that the local file no longer has: one, a user's, their quality and their story.
+
+use deadpool_postgres::Object;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use crate::call::id::{CallId, UserId};
+use crate::call::record::{CallFacts, CallRecord, ParticipantRecord};
+use crate::call::state::Quality;
+use crate::call::time::Timestamp;
+use crate::store::history::HistoryQuery;
+use crate::store::postgres::read::{self, AsyncRead, ReadError};
+use crate::store::quality::{QualitySummary, Spread, mean_opinion_score};
+use crate::store::rows;
+use crate::store::story::{Story, ToldEvent};
+
+/// One call.
+pub(in crate::store) struct OneCall(pub(crate) CallId);
+
+impl AsyncRead<Option<CallFacts>> for OneCall {
+    async fn on(self, client: &Object) -> Result<Option<CallFacts>, ReadError> {
+        let sql = format!("SELECT {} FROM calls c WHERE c.id = $1", rows::CALL);
+        let statement = client.prepare_cached(&sql).await?;
+        let Some(row) = client.query_opt(&statement, &[&self.0.0]).await? else { return Ok(None) };
+        Ok(with_participants(client, vec![read::call(&row)?]).await?.pop())
+    }
+}
+
+/// What Postgres alone has of a user's history.
+pub(in crate::store) struct PastHistory {
+    /// Whose.
+    pub(in crate::store) user: UserId,
+    /// Which calls; `offset` and `limit` as they are to be taken here.
+    pub(in crate::store) query: HistoryQuery,
+    /// How many calls, at most.
+    pub(in crate::store) limit: u64,
+    /// Calls that are looked up elsewhere.
+    pub(in crate::store) but: Vec<Uuid>,
+}
+
+/// Some calls of a history, and how many there are in all.
+pub(in crate::store) struct PastPage {
+    pub(in crate::store) calls: Vec<CallFacts>,
+    pub(in crate::store) total: u64,
+}
+
+impl AsyncRead<PastPage> for PastHistory {
+    async fn on(self, client: &Object) -> Result<PastPage, ReadError> {
+        let filter = Filter::new(&self);
+        let sql = format!("SELECT count(*) FROM {} WHERE {}", filter.tables, filter.conditions);
+        let statement = client.prepare_cached(&sql).await?;
+        let total = read::natural(&client.query_one(&statement, &filter.plain()).await?, 0)?;
+        let records = filter.page(client, &self.query, self.limit).await?;
+        Ok(PastPage { calls: with_participants(client, records).await?, total })
+    }
+}
+
+type Value = Box<dyn ToSql + Sync + Send>;
+
+/// Conditions as SQL, with the values they need. Only fixed words get into the text.
+struct Filter {
+    conditions: String,
+    tables: &'static str,
+    values: Vec<Value>,
+}
+
+impl Filter {
+    fn new(past: &PastHistory) -> Self {
+        let query = &past.query;
+        let on_call = query.chat.is_some() || query.call_type.is_some() || query.state.is_some();
+        let tables = if on_call {
+            "call_participants p JOIN calls c ON c.id = p.call_id"
+        } else {
+            "call_participants p"
+        };
+        let mut filter = Self { conditions: String::new(), tables, values: Vec::new() };
+        filter.and("p.user_id =", Some(past.user.as_str().to_owned()));
+        if !past.but.is_empty() {
+            filter.and("p.call_id <> ALL", Some(past.but.clone()));
+        }
+        filter.and("p.call_created_at >=", query.start.map(|it| it.0));
+        filter.and("p.call_created_at <", query.end.map(|it| it.0));
+        filter.and("c.chat_id =", query.chat.as_ref().map(|it| it.as_str().to_owned()));
+        filter.and("c.type =", query.call_type.map(|it| it.as_str().to_owned()));
+        filter.and("c.state =", query.state.map(|it| it.as_str().to_owned()));
+        filter
+    }
+
+    fn and(&mut self, condition: &str, value: Option<impl ToSql + Sync + Send + 'static>) {
+        let Some(value) = value else { return };
+        if !self.values.is_empty() {
+            self.conditions.push_str(" AND ");
+        }
+        let place = self.place(Box::new(value));
+        for part in [condition, " (", &place, ")"] {
+            self.conditions.push_str(part);
+        }
+    }
+
+    /// Adds a value: its place in the text.
+    fn place(&mut self, value: Value) -> String {
+        self.values.push(value);
+        format!("${}", self.values.len())
+    }
+
+    fn plain(&self) -> Vec<&(dyn ToSql + Sync)> {
+        fn one(value: &Value) -> &(dyn ToSql + Sync) {
+            &**value
+        }
+        self.values.iter().map(one).collect()
+    }
+
+    async fn page(
+        mut self,
+        client: &Object,
+        query: &HistoryQuery,
+        limit: u64,
+    ) -> Result<Vec<CallRecord>, ReadError> {
+        let mut after = String::new();
+        if let Some(cursor) = query.cursor {
+            let at = self.place(Box::new(cursor.created_at.0));
+            let call = self.place(Box::new(cursor.call.0));
+            after = format!("AND (p.call_created_at, p.call_id) < ({at}, {call})");
+        }
+        let number = |it: u64| Box::new(i64::try_from(it).unwrap_or(i64::MAX));
+        let (limit, offset) = (self.place(number(limit)), self.place(number(query.offset)));
+        let sql = format!(
+            "SELECT {} FROM (SELECT p.call_id, p.call_created_at FROM {} WHERE {} {after}
+                 ORDER BY p.call_created_at DESC, p.call_id DESC LIMIT {limit} OFFSET {offset}) u
+             JOIN calls c ON c.id = u.call_id ORDER BY u.call_created_at DESC, u.call_id DESC",
+            rows::CALL,
+            self.tables,
+            self.conditions
+        );
+        let statement = client.prepare_cached(&sql).await?;
+        let found = client.query(&statement, &self.plain()).await?;
+        found.iter().map(read::call).collect()
+    }
+}
+
+/// Adds to each of `calls` all who were ever in it, with one query for all of them.
+async fn with_participants(
+    client: &Object,
+    calls: Vec<CallRecord>,
+) -> Result<Vec<CallFacts>, ReadError> {
+    if calls.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = format!(
+        "SELECT {} FROM call_participants p WHERE p.call_id = ANY($1)
+         ORDER BY p.call_id, p.role, p.created_at, p.id",
+        rows::PARTICIPANT
+    );
+    let ids: Vec<Uuid> = calls.iter().map(|it| it.id.0).collect();
+    let statement = client.prepare_cached(&sql).await?;
+    let found = client.query(&statement, &[&ids]).await?;
+    let found: Vec<ParticipantRecord> =
+        found.iter().map(read::participant).collect::<Result<_, _>>()?;
+    let whole = |call: CallRecord| {
+        // Sorted by call: a call's own are next to each other.
+        let from = found.partition_point(|it| it.call < call.id);
+        let to = found.partition_point(|it| it.call <= call.id);
+        CallFacts { call, participants: found.get(from..to).unwrap_or_default().to_vec() }
+    };
+    Ok(calls.into_iter().map(whole).collect())
+}
+
+/// The samples of a call, summed for each participant who sent any.
+pub(in crate::store) struct PastQuality(pub(crate) CallId);
+
+impl AsyncRead<Vec<QualitySummary>> for PastQuality {
+    async fn on(self, client: &Object) -> Result<Vec<QualitySummary>, ReadError> {
+        const SQL: &str = "
+            SELECT p.id, p.user_id, count(*), avg(m.jitter), max(m.jitter), avg(m.packet_loss),
+                max(m.packet_loss), avg(m.round_trip_time), max(m.round_trip_time),
+                avg(m.bandwidth), max(m.bandwidth),
+                (array_agg(m.quality ORDER BY m.timestamp DESC, m.id DESC))[1]
+            FROM call_quality_metrics m
+            JOIN call_participants p ON p.call_id = m.call_id AND p.id = m.participant_id
+            WHERE m.call_id = $1 GROUP BY p.id, p.user_id";
+        let statement = client.prepare_cached(SQL).await?;
+        let found = client.query(&statement, &[&self.0.0]).await?;
+        found.iter().map(summary).collect()
+    }
+}
+
+fn summary(row: &tokio_postgres::Row) -> Result<QualitySummary, ReadError> {
+    let spread = |at: usize| -> Result<Spread, ReadError> {
+        Ok(Spread { average: row.try_get(at)?, maximum: row.try_get(at + 1)? })
+    };
+    let (jitter, packet_loss, round_trip_time) = (spread(3)?, spread(5)?, spread(7)?);
+    let bandwidth: Option<f64> = row.try_get(9)?;
+    Ok(QualitySummary {
+        participant: row.try_get(0)?,
+        user: read::user(row, 1)?,
+        samples: read::natural(row, 2)?,
+        jitter,
+        packet_loss,
+        round_trip_time,
+        bandwidth: bandwidth.map(|_| spread(9)).transpose()?,
+        quality: read::word(row, 11, Quality::parse)?,
+        mean_opinion_score: mean_opinion_score(
+            jitter.average,
+            packet_loss.average,
+            round_trip_time.average,
+        ),
+    })
+}
+
+/// Events of a call after number `after` that were meant for `user`.
+pub(in crate::store) struct PastStory {
+    pub(in crate::store) call: CallId,
+    pub(in crate::store) user: UserId,
+    pub(in crate::store) after: u64,
+    pub(in crate::store) limit: u16,
+}
+
+impl AsyncRead<Story> for PastStory {
+    async fn on(self, client: &Object) -> Result<Story, ReadError> {
+        const SQL: &str = "SELECT seq, at, name, data FROM call_events
+            WHERE call_id = $1 AND seq > $2 AND strpos(recipients, $3) > 0
+            ORDER BY seq LIMIT $4";
+        let after = i64::try_from(self.after).unwrap_or(i64::MAX);
+        let (user, limit) = (format!("\"{}\"", self.user), usize::from(self.limit));
+        let statement = client.prepare_cached(SQL).await?;
+        let one_more = i64::from(self.limit) + 1;
+        let found = client.query(&statement, &[&self.call.0, &after, &user, &one_more]).await?;
+        let told = |row: &tokio_postgres::Row| -> Result<ToldEvent, ReadError> {
+            Ok(ToldEvent {
+                seq: read::natural(row, 0)?,
+                at: Timestamp(row.try_get(1)?),
+                name: row.try_get(2)?,
+                data: row.try_get(3)?,
+            })
+        };
+        let mut events = found.iter().map(told).collect::<Result<Vec<_>, _>>()?;
+        let more = events.len() > limit;
+        events.truncate(limit);
+        Ok(Story { events, more })
+    }
+}

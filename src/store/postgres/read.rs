@@ -1,0 +1,178 @@
+//! Reads: a connection for one, bounded in time, and what the columns mean.
+
+use std::sync::Arc;
+
+use deadpool_postgres::Object;
+use tokio::time::timeout;
+use tokio_postgres::Row;
+use tokio_postgres::types::FromSql;
+use uuid::Uuid;
+
+use crate::call::id::{CallId, ChatId, UserId};
+use crate::call::record::{CallRecord, ParticipantRecord};
+use crate::call::state::{CallType, ConnectionState, EndReason, Quality, Role, State};
+use crate::call::time::Timestamp;
+use crate::store::error::{Kind, StoreError};
+use crate::store::postgres::connect::{Postgres, Server, Shared, kind_of};
+
+/// Why a read failed.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::store) enum ReadError {
+    /// Postgres says so.
+    #[error("Postgres failed")]
+    Postgres(#[from] tokio_postgres::Error),
+    /// A column holds what no version of ours would write.
+    #[error("column {0} makes no sense")]
+    Unreadable(usize),
+}
+
+/// A connection for one read.
+pub(in crate::store) struct Session {
+    shared: Arc<Shared>,
+    from_replica: bool,
+    pub(in crate::store) client: Object,
+}
+
+impl Session {
+    fn server(&self) -> &Server {
+        match &self.shared.replica {
+            Some(replica) if self.from_replica => replica,
+            Some(_) | None => &self.shared.reader,
+        }
+    }
+
+    /// Ends the read: `outcome` is what it came to, in time or not.
+    fn settle<T>(
+        self,
+        during: &'static str,
+        outcome: Result<Result<T, ReadError>, tokio::time::error::Elapsed>,
+    ) -> Result<T, StoreError> {
+        let error = match outcome {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) => error,
+            Err(cause) => {
+                // A server that hangs does not even end its statements in time.
+                self.server().note(Kind::Away);
+                let Self { shared, from_replica, client } = self;
+                Self::discard(&shared, from_replica, client);
+                return Err(StoreError::caused(during, Kind::Away, cause));
+            }
+        };
+        let kind = match &error {
+            ReadError::Postgres(cause) => kind_of(cause),
+            ReadError::Unreadable(_) => Kind::Corrupt,
+        };
+        self.server().note(kind);
+        Err(StoreError::caused(during, kind, error))
+    }
+
+    fn discard(shared: &Shared, from_replica: bool, client: Object) {
+        let replica = shared.replica.as_ref().filter(|_| from_replica);
+        replica.unwrap_or(&shared.reader).discard(client);
+    }
+}
+
+impl Postgres {
+    /// Does `read` on a connection to the replica where there is one and it is well, else to the
+    /// primary; at once refused where that is away.
+    pub(in crate::store) async fn read<T>(
+        &self,
+        during: &'static str,
+        read: impl AsyncRead<T>,
+    ) -> Result<T, StoreError> {
+        let session = Box::pin(self.session(during)).await?;
+        let limit = self.shared.options.read_timeout;
+        let outcome = timeout(limit, Box::pin(read.on(&session.client))).await;
+        session.settle(during, outcome)
+    }
+
+    async fn session(&self, during: &'static str) -> Result<Session, StoreError> {
+        if let Some(replica) = self.shared.replica.as_ref().filter(|it| !it.is_away())
+            && let Ok(client) = replica.connection(during).await
+        {
+            return Ok(Session { shared: Arc::clone(&self.shared), from_replica: true, client });
+        }
+        if self.shared.reader.is_away() {
+            return Err(StoreError::new(during, Kind::Away));
+        }
+        let client = self.shared.reader.connection(during).await?;
+        Ok(Session { shared: Arc::clone(&self.shared), from_replica: false, client })
+    }
+}
+
+/// Some queries on one connection.
+pub(in crate::store) trait AsyncRead<T> {
+    /// Asks them.
+    fn on(self, client: &Object) -> impl Future<Output = Result<T, ReadError>> + Send;
+}
+
+/// Reads a call from the columns of [`CALL`](crate::store::rows::CALL).
+pub(in crate::store) fn call(row: &Row) -> Result<CallRecord, ReadError> {
+    let participants: i64 = row.try_get(6)?;
+    Ok(CallRecord {
+        id: CallId(row.try_get(0)?),
+        call_type: word(row, 1, CallType::parse)?,
+        state: word(row, 2, State::parse)?,
+        initiator: user(row, 3)?,
+        chat: optional(row, 4, |it: &str| ChatId::parse(it).ok())?,
+        is_group: row.try_get(5)?,
+        max_participants: u16::try_from(participants).ok().ok_or(ReadError::Unreadable(6))?,
+        created_at: Timestamp(row.try_get(7)?),
+        updated_at: Timestamp(row.try_get(8)?),
+        started_at: optional(row, 9, |it| Some(Timestamp(it)))?,
+        ended_at: optional(row, 10, |it| Some(Timestamp(it)))?,
+        duration: optional(row, 11, |it: i64| u64::try_from(it).ok())?,
+        end_reason: optional(row, 12, EndReason::parse)?,
+        epoch: natural(row, 13)?,
+        seq: natural(row, 14)?,
+    })
+}
+
+/// Reads a participant from the columns of [`PARTICIPANT`](crate::store::rows::PARTICIPANT).
+pub(in crate::store) fn participant(row: &Row) -> Result<ParticipantRecord, ReadError> {
+    Ok(ParticipantRecord {
+        id: row.try_get::<_, Uuid>(0)?,
+        call: CallId(row.try_get(1)?),
+        user: user(row, 2)?,
+        role: word(row, 3, Role::parse)?,
+        connection: word(row, 4, ConnectionState::parse)?,
+        joined_at: optional(row, 5, |it| Some(Timestamp(it)))?,
+        left_at: optional(row, 6, |it| Some(Timestamp(it)))?,
+        duration: optional(row, 7, |it: i64| u64::try_from(it).ok())?,
+        audio: row.try_get(8)?,
+        video: row.try_get(9)?,
+        screen_share: row.try_get(10)?,
+        quality: optional(row, 11, Quality::parse)?,
+    })
+}
+
+/// A user's id.
+pub(in crate::store) fn user(row: &Row, index: usize) -> Result<UserId, ReadError> {
+    word(row, index, |it| UserId::parse(it).ok())
+}
+
+/// One of a few words.
+pub(in crate::store) fn word<T>(
+    row: &Row,
+    index: usize,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<T, ReadError> {
+    parse(row.try_get(index)?).ok_or(ReadError::Unreadable(index))
+}
+
+/// A whole number that is not negative.
+pub(in crate::store) fn natural(row: &Row, index: usize) -> Result<u64, ReadError> {
+    u64::try_from(row.try_get::<_, i64>(index)?).ok().ok_or(ReadError::Unreadable(index))
+}
+
+/// What may be absent.
+pub(in crate::store) fn optional<'a, V: FromSql<'a>, T>(
+    row: &'a Row,
+    index: usize,
+    parse: impl Fn(V) -> Option<T>,
+) -> Result<Option<T>, ReadError> {
+    match row.try_get::<_, Option<V>>(index)? {
+        None => Ok(None),
+        Some(value) => parse(value).map(Some).ok_or(ReadError::Unreadable(index)),
+    }
+}
