@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run build web setup test lint bench loadtest chromium
+.PHONY: help run build web setup test lint bench loadtest chromium postgres
 
 PORT ?= 3003
 DATA_DIR ?= ./data
@@ -52,7 +52,18 @@ chromium:
 	  fi; \
 	fi
 
-setup: web $(call installed,$(TEST_PACKAGES)) $(if $(wildcard web/tests/*.test.mjs),chromium)
+postgres:
+	@if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && ! command -v initdb >/dev/null; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing postgresql for the tests with a database"; \
+	    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends postgresql; \
+	  else \
+	    echo "postgresql is missing and this is not root on Debian: install it for the tests with a database"; exit 1; \
+	  fi; \
+	fi
+
+setup: web $(call installed,$(TEST_PACKAGES)) $(if $(wildcard web/tests/*.test.mjs),chromium) \
+  $(if $(wildcard tests/postgres/*.test.mjs),postgres)
 
 test: setup ## every suite; the last line is the sum
 	cargo build --locked

@@ -141,6 +141,8 @@ const suites = [
   },
   // Most of these wait for timers, so more of them than cores run at once.
   nodeTests('tests/service', 4),
+  // Outages under load, measured: one at a time.
+  nodeTests('tests/postgres', 1),
   {
     name: 'web',
     here: existsSync(join(ROOT, 'web/package.json')),
