@@ -12,7 +12,7 @@ WEB := $(if $(shell command -v npm),$(wildcard web/package-lock.json))
 WEB_SOURCES := $(if $(WEB),$(shell find web/src web/public web/index.html web/vite.config.ts web/tsconfig.json -type f 2>/dev/null))
 TEST_PACKAGES := $(wildcard tests/package-lock.json tests/*/package-lock.json)
 # Formatted as the page is.
-FORMATTED := tests/run.mjs 'tests/support/*.mjs' 'tests/service/*.mjs'
+FORMATTED := tests/run.mjs 'tests/support/*.mjs' 'tests/service/*.mjs' 'tests/postgres/*.mjs'
 # Where `npm ci` leaves word of what it installed.
 installed = $(patsubst %package-lock.json,%node_modules/.package-lock.json,$(1))
 

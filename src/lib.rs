@@ -29,6 +29,9 @@
 //! 10. The process is killed: the next one reads the live calls back from the journal (`app/mod.rs`),
 //!     with the time that remained on their timers.
 //!
+//! With `DATABASE_URL`, what the file has is written behind to Postgres (`store/outbox.rs`,
+//! `store/postgres/behind.rs`), and read from both as one (`store/whole.rs`).
+//!
 //! # Layers
 //!
 //! Every import points down, and `tests/layers.rs` says so: [`call`], [`socketio`] and [`config`] know
