@@ -37,11 +37,6 @@ impl Clock {
     pub fn wall(&self) -> Timestamp {
         unix_now()
     }
-
-    /// The steady instant at which [`Clock::now`] will read `at`; the past becomes now.
-    pub fn instant(&self, at: Timestamp) -> Instant {
-        Instant::now() + at.since(self.now())
-    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
@@ -61,8 +56,6 @@ mod tests {
         let clock = Clock::anchored(Timestamp(1_000));
         tokio::time::advance(Duration::from_millis(250)).await;
         assert_eq!(clock.now(), Timestamp(1_250));
-        assert_eq!(clock.instant(Timestamp(1_500)), Instant::now() + Duration::from_millis(250));
-        assert_eq!(clock.instant(Timestamp(0)), Instant::now());
     }
 
     #[test]

@@ -17,8 +17,6 @@ use crate::limits::RateLimited;
 
 /// Bytes of a JSON body, at most (contract, section 4).
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
-/// Bytes of a webhook's body, at most.
-pub const WEBHOOK_BYTES_MAX: usize = 256 * 1024;
 /// How long a body may take to arrive; hyper itself would wait for ever.
 pub const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 

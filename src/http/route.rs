@@ -3,7 +3,6 @@
 use http::Method;
 
 use crate::call::id::CallId;
-use crate::config::rates::Rule;
 
 /// Everything that can be asked over HTTP, Socket.IO apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -230,33 +229,6 @@ impl Route {
     pub fn needs_identity(self) -> bool {
         self.template().starts_with("/api/v1/calls/")
     }
-
-    /// The rate limit that counts it, by user where it needs one. Starts count twice, per minute
-    /// and per hour ([`Rule::StartHourly`]); webhooks are counted all together.
-    pub fn rule(self) -> Option<Rule> {
-        match self {
-            Self::Start => Some(Rule::Start),
-            Self::Join(_) => Some(Rule::Join),
-            Self::End(_) => Some(Rule::Leave),
-            Self::Token(_) => Some(Rule::Token),
-            Self::Participant(_) | Self::RecordingStart(_) | Self::RecordingStop(_) => {
-                Some(Rule::Toggle)
-            }
-            Self::History | Self::Stats => Some(Rule::History),
-            Self::Call(_) | Self::Active | Self::Recordings(_) | Self::Quality(_) => {
-                Some(Rule::Read)
-            }
-            Self::LiveKitWebhook => Some(Rule::Webhook),
-            Self::Health
-            | Self::Ready
-            | Self::MonitoringMetrics
-            | Self::MonitoringHealth
-            | Self::OpenApi
-            | Self::DevToken
-            | Self::DevUsers
-            | Self::Asset => None,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -379,7 +351,6 @@ pub(super) mod tests {
             "/",
         ];
         assert_eq!(open, wanted);
-        assert!(all().into_iter().filter(|it| it.needs_identity()).all(|it| it.rule().is_some()));
     }
 
     proptest! {

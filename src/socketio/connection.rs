@@ -59,11 +59,6 @@ impl<H: Handler> SocketIo<H> {
         Self { handler }
     }
 
-    /// The service.
-    pub fn handler(&self) -> &Arc<H> {
-        &self.handler
-    }
-
     fn connect(
         &self,
         client: &mut Client<H::Session>,

@@ -30,11 +30,6 @@ impl<H: Handler> Endpoint<H> {
         Self { engine: Engine::new(SocketIo::new(handler), options, websockets) }
     }
 
-    /// The service behind it.
-    pub fn handler(&self) -> &Arc<H> {
-        self.engine.application().handler()
-    }
-
     /// Whether requests for `path` belong here.
     pub fn serves(&self, path: &str) -> bool {
         self.engine.serves(path)

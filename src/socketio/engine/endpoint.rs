@@ -76,11 +76,6 @@ impl<A: Application> Engine<A> {
         self.shared.sessions.len()
     }
 
-    /// What stands on the sessions.
-    pub fn application(&self) -> &A {
-        &self.shared.application
-    }
-
     /// Answers one request. A GET waits for packets, for at most a heartbeat.
     pub async fn handle(&self, mut request: Request<Incoming>, remote: SocketAddr) -> Answer {
         let origins = &self.shared.options.cors_origins;
