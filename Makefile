@@ -1,8 +1,9 @@
-# What a developer, a newcomer and CI run. Needs Rust, Node (20.19 or later) with npm, and a C compiler; the rest is set up here.
+# What a developer, a newcomer and CI run. Needs Rust, Node (20.19 or later) with npm, a C compiler, and Go for the
+# tests with LiveKit; the rest is set up here.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run build web setup test lint bench loadtest chromium postgres
+.PHONY: help run build web setup test lint bench loadtest chromium postgres livekit toxiproxy coturn
 
 PORT ?= 3003
 DATA_DIR ?= ./data
@@ -12,7 +13,8 @@ WEB := $(if $(shell command -v npm),$(wildcard web/package-lock.json))
 WEB_SOURCES := $(if $(WEB),$(shell find web/src web/public web/index.html web/vite.config.ts web/tsconfig.json -type f 2>/dev/null))
 TEST_PACKAGES := $(wildcard tests/package-lock.json tests/*/package-lock.json)
 # Formatted as the page is.
-FORMATTED := tests/run.mjs 'tests/support/*.mjs' 'tests/service/*.mjs' 'tests/postgres/*.mjs'
+FORMATTED := tests/run.mjs 'tests/support/*.mjs' 'tests/service/*.mjs' 'tests/postgres/*.mjs' \
+  'tests/livekit/*.mjs'
 # Where `npm ci` leaves word of what it installed.
 installed = $(patsubst %package-lock.json,%node_modules/.package-lock.json,$(1))
 
@@ -62,8 +64,31 @@ postgres:
 	  fi; \
 	fi
 
+coturn:
+	@if ! command -v turnserver >/dev/null || ! command -v turnutils_uclient >/dev/null; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing coturn for the tests with a TURN server"; \
+	    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends coturn; \
+	  else \
+	    echo "coturn is missing and this is not root on Debian: install it for the tests with a TURN server"; exit 1; \
+	  fi; \
+	fi
+
+livekit: .cache/livekit/server
+
+toxiproxy: .cache/toxiproxy/server
+
+.cache/livekit/server: SOURCE := github.com/livekit/livekit-server/cmd/server@v1.11.0
+.cache/toxiproxy/server: SOURCE := github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0
+# Each in a folder of its own: both call their program `server`.
+.cache/%/server:
+	@command -v go >/dev/null || { echo "go is missing: install Go to build $* for the tests with it"; exit 1; }
+	@echo "Building $* for the tests with it: about a minute"
+	GOBIN=$(CURDIR)/.cache/$* go install $(SOURCE)
+
 setup: web $(call installed,$(TEST_PACKAGES)) $(if $(wildcard web/tests/*.test.mjs),chromium) \
-  $(if $(wildcard tests/postgres/*.test.mjs),postgres)
+  $(if $(wildcard tests/postgres/*.test.mjs),postgres) \
+  $(if $(wildcard tests/livekit/*.test.mjs),livekit toxiproxy) $(if $(wildcard tests/coturn/*.test.mjs),coturn)
 
 test: setup ## every suite; the last line is the sum
 	cargo build --locked

@@ -143,6 +143,8 @@ const suites = [
   nodeTests('tests/service', 4),
   // Outages under load, measured: one at a time.
   nodeTests('tests/postgres', 1),
+  nodeTests('tests/livekit', 1),
+  nodeTests('tests/coturn', 1),
   {
     name: 'web',
     here: existsSync(join(ROOT, 'web/package.json')),
@@ -154,7 +156,7 @@ const suites = [
 
 // Logs of the run before would be taken for those of this one.
 for (const name of existsSync(OUTPUT) ? readdirSync(OUTPUT) : []) {
-  if (/^service-.*\.log$/.test(name)) rmSync(join(OUTPUT, name));
+  if (/^(service|livekit|coturn|toxiproxy)-.*\.log$/.test(name)) rmSync(join(OUTPUT, name));
 }
 const asked = process.argv.slice(2);
 const total = { passed: 0, failed: 0 };

@@ -6,6 +6,7 @@ import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { freePort } from './servers.mjs';
 
 const run = promisify(execFile);
 const DEBIAN = '/usr/lib/postgresql';
@@ -34,14 +35,6 @@ process.on('exit', () => {
     child.kill('SIGKILL');
   }
 });
-
-export async function freePort() {
-  const server = createServer();
-  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 /** A server with one empty database, `calls`. */
 export class Postgres {
