@@ -14,7 +14,7 @@ WEB_SOURCES := $(if $(WEB),$(shell find web/src web/public web/index.html web/vi
 TEST_PACKAGES := $(wildcard tests/package-lock.json tests/*/package-lock.json)
 # Formatted as the page is.
 FORMATTED := tests/run.mjs 'tests/support/*.mjs' 'tests/service/*.mjs' 'tests/postgres/*.mjs' \
-  'tests/livekit/*.mjs'
+  'tests/livekit/*.mjs' 'tests/coturn/*.mjs'
 # Where `npm ci` leaves word of what it installed.
 installed = $(patsubst %package-lock.json,%node_modules/.package-lock.json,$(1))
 
@@ -65,12 +65,12 @@ postgres:
 	fi
 
 coturn:
-	@if ! command -v turnserver >/dev/null || ! command -v turnutils_uclient >/dev/null; then \
+	@if ! command -v turnserver >/dev/null || ! command -v turnutils_uclient >/dev/null || ! command -v ip >/dev/null; then \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    echo "Installing coturn for the tests with a TURN server"; \
-	    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends coturn; \
+	    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends coturn iproute2; \
 	  else \
-	    echo "coturn is missing and this is not root on Debian: install it for the tests with a TURN server"; exit 1; \
+	    echo "coturn or iproute2 is missing and this is not root on Debian: install them for the tests with a TURN server"; exit 1; \
 	  fi; \
 	fi
 

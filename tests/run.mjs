@@ -21,6 +21,7 @@ const counts = {
   node: (text) => ({
     passed: sum(text, /^(?:#|ℹ) pass (\d+)/gm),
     failed: sum(text, /^(?:#|ℹ) fail (\d+)/gm) + sum(text, /^(?:#|ℹ) cancelled (\d+)/gm),
+    skipped: sum(text, /^(?:#|ℹ) skipped (\d+)/gm),
   }),
   // The stock client's tests, and the conformance suite where it lies beside the project.
   socketio: (text) => ({
@@ -176,7 +177,8 @@ for (const suite of suites) {
   total.passed += result.passed;
   total.failed += result.failed;
   const took = Math.round((Date.now() - begun) / 1000);
-  lines.push(`${suite.name}: ${result.passed} passed, ${result.failed} failed, ${took} s`);
+  const skipped = result.skipped > 0 ? `, ${result.skipped} could not be run here` : '';
+  lines.push(`${suite.name}: ${result.passed} passed, ${result.failed} failed${skipped}, ${took} s`);
 }
 console.log(`\n${lines.map((it) => `  ${it}`).join('\n')}\n`);
 console.log(`${total.passed} passed, ${total.failed} failed`);
