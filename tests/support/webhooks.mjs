@@ -29,8 +29,15 @@ const event = (name, fields, { id = unique('EV_'), createdAt = now(), ...more })
   ...more,
 });
 
+const named = (room) => (typeof room === 'string' ? { name: room } : room);
+const identified = (participant) =>
+  typeof participant === 'string' ? { identity: participant } : participant;
+/** What holds the default of its schema LiveKit leaves out. */
+const unless = (usual, fields) =>
+  Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== usual));
+
 const roomOf = (room) => {
-  const { name, ...more } = typeof room === 'string' ? { name: room } : room;
+  const { name, ...more } = named(room);
   return {
     sid: roomSid(name),
     name,
@@ -44,30 +51,45 @@ const roomOf = (room) => {
   };
 };
 
-const participantOf = (participant) => {
-  const { identity, ...more } = typeof participant === 'string' ? { identity: participant } : participant;
+/** Of one stay; somebody who comes back has another, which is up to the test. */
+const staySid = (room, identity) =>
+  `PA_${createHash('sha256')
+    .update(`${named(room).name} ${identity}`)
+    .digest('hex')
+    .slice(0, 12)}`;
+
+const participantOf = (room, participant) => {
+  const { identity, ...more } = identified(participant);
   return {
-    sid: `PA_${createHash('sha256').update(identity).digest('hex').slice(0, 12)}`,
+    sid: staySid(room, identity),
     identity,
     state: 'ACTIVE',
     joinedAt: now(),
     joinedAtMs: String(Date.now()),
-    version: 1,
+    version: 2,
     permission: { canSubscribe: true, canPublish: true, canPublishData: true },
+    clientProtocol: 2,
     ...more,
   };
 };
 
 const TRACKS = {
-  // What is a default in its schema, such as the type AUDIO, LiveKit leaves out.
-  MICROPHONE: { source: 'MICROPHONE', mimeType: 'audio/opus' },
+  // AUDIO is the default of the type.
+  MICROPHONE: { source: 'MICROPHONE', mimeType: 'audio/red' },
   CAMERA: { type: 'VIDEO', source: 'CAMERA', mimeType: 'video/VP8', width: 160, height: 120 },
   SCREEN_SHARE: { type: 'VIDEO', source: 'SCREEN_SHARE', mimeType: 'video/VP8', width: 320, height: 180 },
-  SCREEN_SHARE_AUDIO: { source: 'SCREEN_SHARE_AUDIO', mimeType: 'audio/opus' },
+  SCREEN_SHARE_AUDIO: { source: 'SCREEN_SHARE_AUDIO', mimeType: 'audio/red' },
 };
 const trackOf = (track) => {
   const { source, ...more } = typeof track === 'string' ? { source: track } : track;
   return { sid: unique('TR_'), ...TRACKS[source], ...more };
+};
+
+/** With a track come no more than the names of its room and of whose it is. */
+const trackIn = (room, participant, track) => {
+  const { name, sid = roomSid(name) } = named(room);
+  const { identity, sid: stay = staySid(room, identity) } = identified(participant);
+  return { room: { sid, name }, participant: { sid: stay, identity }, track: trackOf(track) };
 };
 
 /** Of a recording: `{status, file, error, ...}` beside what is always there; `file` is `{filename, size, location, ...}`. */
@@ -75,7 +97,7 @@ const egressOf = ({ egressId, room, startedMs = Date.now(), endedMs, file, ...mo
   const { sid, name } = roomOf(room);
   const times = endedMs && { endedAt: inNanoseconds(endedMs) };
   const took = endedMs && { duration: inNanoseconds(endedMs - startedMs) };
-  return {
+  return unless('EGRESS_STARTING', {
     egressId,
     roomId: sid,
     roomName: name,
@@ -87,7 +109,7 @@ const egressOf = ({ egressId, room, startedMs = Date.now(), endedMs, file, ...mo
       fileResults: [{ startedAt: inNanoseconds(startedMs), ...times, ...took, ...file }],
     }),
     ...more,
-  };
+  });
 };
 
 /**
@@ -98,23 +120,16 @@ export const webhooks = {
   roomStarted: (room, more = {}) => event('room_started', { room: roomOf(room) }, more),
   roomFinished: (room, more = {}) => event('room_finished', { room: roomOf(room) }, more),
   participantJoined: (room, participant, more = {}) =>
-    event('participant_joined', { room: roomOf(room), participant: participantOf(participant) }, more),
+    event('participant_joined', { room: roomOf(room), participant: participantOf(room, participant) }, more),
   participantLeft: (room, participant, reason = 'CLIENT_INITIATED', more = {}) => {
-    const gone = { ...participantOf(participant), state: 'DISCONNECTED', disconnectReason: reason };
-    return event('participant_left', { room: roomOf(room), participant: gone }, more);
+    const gone = { ...participantOf(room, participant), state: 'DISCONNECTED', disconnectReason: reason };
+    const left = unless('UNKNOWN_REASON', gone);
+    return event('participant_left', { room: roomOf(room), participant: left }, more);
   },
   trackPublished: (room, participant, track, more = {}) =>
-    event(
-      'track_published',
-      { room: roomOf(room), participant: participantOf(participant), track: trackOf(track) },
-      more,
-    ),
+    event('track_published', trackIn(room, participant, track), more),
   trackUnpublished: (room, participant, track, more = {}) =>
-    event(
-      'track_unpublished',
-      { room: roomOf(room), participant: participantOf(participant), track: trackOf(track) },
-      more,
-    ),
+    event('track_unpublished', trackIn(room, participant, track), more),
   /** `{egressId, room, startedMs?, endedMs?, status?, file?, error?}`. */
   egressStarted: (egress, more = {}) =>
     event('egress_started', { egressInfo: egressOf({ status: 'EGRESS_ACTIVE', ...egress }) }, more),
