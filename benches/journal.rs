@@ -63,6 +63,8 @@ fn start(number: u64) -> Record {
         ended_at: None,
         duration: None,
         end_reason: None,
+        recorded: false,
+        recording_url: None,
         epoch: 1,
         seq: 1,
     };
@@ -79,6 +81,7 @@ fn start(number: u64) -> Record {
         participants: people,
         story: vec![event],
         live: Some("s".repeat(SNAPSHOT_BYTES)),
+        recordings: Vec::new(),
         idempotency_key: None,
     }))
 }

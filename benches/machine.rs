@@ -21,6 +21,7 @@ const LIMITS: Limits = Limits {
     alone: Duration::from_mins(1),
     duration: Duration::from_hours(4),
     participants: 8,
+    ice_renewal: None,
 };
 
 fn user(index: usize) -> UserId {

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::app::effects::deliver;
+use crate::app::rooms::keep_rooms;
 use crate::app::tending::{tend, tidy};
 use crate::app::writing::write_behind;
 use crate::app::{App, Deliveries, Parts, Settings};
@@ -32,6 +33,7 @@ use crate::http::service::Api;
 use crate::http::tls::{Tls, TlsError};
 use crate::limits::{Limits, client_address};
 use crate::media::ice::Ice;
+use crate::media::livekit::LiveKit;
 use crate::shutdown::{self, Reloads, Stop};
 use crate::socketio::endpoint::Endpoint;
 use crate::socketio::engine::options::{CorsOrigins, Options};
@@ -195,6 +197,7 @@ fn begin(app: &Arc<App>, deliveries: Deliveries, threads: &[SocketThread]) -> Jo
     work.spawn(tend(Arc::clone(app)));
     work.spawn(tidy(Arc::clone(app)));
     work.spawn(write_behind(Arc::clone(app)));
+    work.spawn(keep_rooms(Arc::clone(app)));
     work
 }
 
@@ -258,15 +261,22 @@ async fn parts(config: &Config) -> Result<Parts, StartError> {
         JournalSync::Off => Sync::Off,
     };
     let kept = RetentionOptions::default();
+    let ice = Ice::new(&config.media);
+    let livekit = match &config.media.livekit {
+        Some(settings) => Some(LiveKit::new(settings, store.local().instance()?)),
+        None => None,
+    };
+    let renewal = ice.renewal();
     Ok(Parts {
         clock: Clock::start(),
         hub: Arc::new(Hub::new()),
         store,
         journal: JournalOptions { sync, ..JournalOptions::default() },
-        ice: Ice::new(&config.media),
+        ice,
+        livekit,
         rates: Limits::new(&config.rates),
         settings: Settings {
-            limits: call_limits(&config.calls),
+            limits: CallLimits { ice_renewal: renewal, ..call_limits(&config.calls) },
             sockets_per_user_max: config.server.sockets_per_user_max,
             rings_per_user_max: config.calls.rings_per_user_max,
             live_calls_max: config.calls.live_max,
@@ -288,6 +298,7 @@ fn call_limits(calls: &Calls) -> CallLimits {
         alone: calls.alone_timeout,
         duration: calls.duration_max,
         participants: u16::try_from(calls.participants_max).unwrap_or(u16::MAX),
+        ice_renewal: None,
     }
 }
 

@@ -22,6 +22,12 @@ pub const PANICS_TOTAL: &str = "panics_total";
 pub const CALLS_STARTED_TOTAL: &str = "calls_started_total";
 /// Calls that are over, by their final `state`.
 pub const CALLS_ENDED_TOTAL: &str = "calls_ended_total";
+/// Requests to LiveKit, by `outcome`.
+pub const LIVEKIT_REQUESTS_TOTAL: &str = "livekit_requests_total";
+/// Webhooks of LiveKit, by `outcome`: taken, again, of others, refused.
+pub const LIVEKIT_WEBHOOKS_TOTAL: &str = "livekit_webhooks_total";
+/// What a look at a room had to mend, by `how`: made, removed, put out.
+pub const LIVEKIT_ROOMS_MENDED_TOTAL: &str = "livekit_rooms_mended_total";
 /// HTTP requests but those of Socket.IO, by `route` and class of `status`.
 pub const HTTP_REQUESTS_TOTAL: &str = "http_requests_total";
 
@@ -78,6 +84,10 @@ fn record() -> Figures {
     describe_counter!(CALLS_STARTED_TOTAL, Unit::Count, "Calls started.");
     describe_counter!(CALLS_ENDED_TOTAL, Unit::Count, "Calls that are over, by final state.");
     describe_counter!(HTTP_REQUESTS_TOTAL, Unit::Count, "HTTP requests, by route and status.");
+    describe_counter!(LIVEKIT_REQUESTS_TOTAL, Unit::Count, "Requests to LiveKit, by outcome.");
+    describe_counter!(LIVEKIT_WEBHOOKS_TOTAL, Unit::Count, "Webhooks of LiveKit, by outcome.");
+    let mended = "Rooms that had to be made, removed or cleared of somebody.";
+    describe_counter!(LIVEKIT_ROOMS_MENDED_TOTAL, Unit::Count, mended);
     counter!(PANICS_TOTAL).absolute(0);
     metrics::gauge!(JOURNAL_UNFLUSHED_ROWS).set(0.0);
     metrics::gauge!(CALLS_LIVE).set(0.0);

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// From the ground up. A part may use itself and the parts of lower rows.
 const LAYERS: &[&[&str]] = &[
-    &["call", "socketio", "config", "shutdown"],
-    &["registry", "wire", "store", "media", "auth", "limits", "clock", "telemetry"],
+    &["call", "socketio", "config", "shutdown", "telemetry"],
+    &["registry", "wire", "store", "media", "auth", "limits", "clock"],
     &["app"],
     &["http", "events"],
     &["server"],

@@ -1,6 +1,8 @@
 //! Commands to calls that are there: join, decline, end, invite, remove, change. Each answer waits for
 //! the journal; a call that is not live is looked up in the store, to say why it can't be done.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -13,17 +15,29 @@ use crate::call::command::{Command, Refusal};
 use crate::call::id::{CallId, DeviceId, UserId};
 use crate::call::model::Call;
 use crate::call::participant::Settings;
+use crate::call::pass::Pass;
 use crate::call::quality::Sample;
 use crate::call::record::CallFacts;
-use crate::call::state::{ConnectionState, Role};
+use crate::call::state::{ConnectionState, MediaPath, Role};
 use crate::config::rates::Rule;
 use crate::limits::Key;
 use crate::media::Ticket;
+use crate::media::error::{Kind as Trouble, MediaError};
 use crate::media::ice::IceServer;
 use crate::store::error::Kind;
 use crate::store::journal::Durable;
 use crate::store::{Record, StoredSample};
 use crate::wire::reply::{CallDetails, UnavailableView};
+
+/// When LiveKit is asked whether media is up as a client says: time enough for it to know.
+const CLAIM_CHECK: Duration = Duration::from_secs(2);
+
+/// One who has joined.
+pub(super) struct Joined {
+    facts: CallFacts,
+    pass: Option<Pass>,
+    durable: Durable,
+}
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -80,7 +94,7 @@ impl App {
         user: &UserId,
         settings: Settings,
         device: Option<DeviceId>,
-    ) -> Result<(CallFacts, Durable), AppError> {
+    ) -> Result<Joined, AppError> {
         // A call that the user may not join says so first, whatever else the user is in.
         if let Some(other) = self.calls.joined_by(user, Some(id))
             && self.is_invited(id, user)
@@ -89,23 +103,48 @@ impl App {
         }
         let (now, online) = (self.clock.now(), self.is_online(user));
         let command = Command::Join { user: user.clone(), settings, device, online };
-        let joined = self.change(id, command, |call, _| CallFacts::of(call, now))?;
+        let look = |call: &Call, _: &_| (CallFacts::of(call, now), call.pass(user));
+        let ((facts, pass), durable) = self.change(id, command, look)?;
         self.heed_since(user, online);
-        Ok(joined)
+        Ok(Joined { facts, pass, durable })
     }
 
     /// What one who has joined is told, once that is durable.
     pub(super) async fn joined(
         &self,
         user: &UserId,
-        (facts, durable): (CallFacts, Durable),
+        joined: Joined,
     ) -> Result<Box<RawValue>, AppError> {
+        let Joined { facts, pass, durable } = joined;
         durable.await?;
         json(&JoinedView {
             details: CallDetails::from(&facts),
-            token: Ticket::peer(facts.call.id, user.clone()),
+            token: self.ticket(facts.call.id, user, pass.as_ref())?,
             ice_servers: self.ice.ice_servers(user, self.clock.wall()),
         })
+    }
+
+    /// What lets `user` into the call's media; without a pass it opens nothing.
+    pub(super) fn ticket(
+        &self,
+        call: CallId,
+        user: &UserId,
+        pass: Option<&Pass>,
+    ) -> Result<Ticket, AppError> {
+        let media = match (pass, self.livekit()) {
+            (Some(pass), _) => pass.media,
+            (None, Some(_)) => MediaPath::Livekit,
+            (None, None) => MediaPath::Peer,
+        };
+        let mut ticket = Ticket::closed(call, user.clone(), media.into());
+        if let Some(pass) = pass.filter(|it| it.media == MediaPath::Livekit) {
+            // A call that began with a media server can't go on without one.
+            let gone = || MediaError::new("making a token", Trouble::Away);
+            let livekit = self.livekit().ok_or_else(gone)?;
+            ticket.token = Some(livekit.token(pass, self.clock.wall())?);
+            ticket.url = Some(livekit.url().to_owned());
+        }
+        Ok(ticket)
     }
 
     fn is_invited(&self, id: CallId, user: &UserId) -> bool {
@@ -207,16 +246,14 @@ impl App {
                 Err(Refusal::Over)
             } else if member.connection == ConnectionState::Removed {
                 Err(Refusal::Removed)
-            } else if member.is_joined() {
-                Ok(())
             } else {
-                Err(Refusal::NotJoined)
+                call.pass(user).ok_or(Refusal::NotJoined)
             }
         });
         let standing = standing.ok_or(AppError::NoSuchCall);
-        self.or_past(standing, id, user, Intent::Other).await??;
+        let pass = self.or_past(standing, id, user, Intent::Other).await??;
         json(&TokenView {
-            token: Ticket::peer(id, user.clone()),
+            token: self.ticket(id, user, Some(&pass))?,
             ice_servers: self.ice.ice_servers(user, self.clock.wall()),
         })
     }
@@ -232,9 +269,25 @@ impl App {
         self.withdraw(id, user, Command::Rings { user: user.clone() }, Intent::Other).await
     }
 
-    /// The user's media is up.
+    /// The user's media is up, as the client says; LiveKit is asked whether that is so.
     pub async fn media_up(&self, id: CallId, user: &UserId) -> Result<(), AppError> {
-        self.carry_out(id, user, Command::MediaUp { user: user.clone() }).await
+        let command = Command::MediaUp { user: user.clone(), session: None };
+        self.carry_out(id, user, command).await?;
+        if self.livekit().is_some() {
+            self.rooms.look_in(id, CLAIM_CHECK);
+        }
+        Ok(())
+    }
+
+    /// Turns off what another participant sends.
+    pub async fn mute(
+        &self,
+        id: CallId,
+        by: &UserId,
+        (user, settings): (UserId, Settings),
+    ) -> Result<(), AppError> {
+        self.pace(Rule::Toggle, by)?;
+        self.carry_out(id, by, Command::Mute { by: by.clone(), user, settings }).await
     }
 
     /// Throws a user out for good.

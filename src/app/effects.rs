@@ -8,12 +8,14 @@ use metrics::counter;
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
+use crate::app::chores::{Chore, Work};
 use crate::app::error::AppError;
 use crate::app::{App, Deliveries};
 use crate::call::command::{Command, Effect, Event, Notice};
 use crate::call::id::{CallId, DeviceId, UserId};
 use crate::call::machine::Applied;
 use crate::call::model::Call;
+use crate::call::state::MediaPath;
 use crate::socketio::outlet::{AckError, Outlet, SocketId};
 use crate::socketio::packet::Packet;
 use crate::store::error::StoreError;
@@ -27,6 +29,9 @@ use crate::wire::event::encode;
 pub struct After {
     deliveries: SmallVec<[Delivery; 2]>,
     retire: Option<CallId>,
+    /// The call whose room has to be looked at.
+    look: Option<CallId>,
+    chores: Vec<Work>,
 }
 
 /// One event on its way to users' devices.
@@ -34,10 +39,20 @@ pub struct After {
 struct Delivery {
     to: Vec<UserId>,
     except: Option<DeviceId>,
-    /// The call that rings, where the event asks devices to say that they ring.
-    rings: Option<(CallId, Duration)>,
+    manner: Manner,
     name: &'static str,
     data: Arc<str>,
+}
+
+/// How an event reaches devices.
+#[derive(Debug, Clone, Copy)]
+enum Manner {
+    /// The same for all.
+    Plain,
+    /// This call rings for so long: devices are asked to say that they ring.
+    Rings(CallId, Duration),
+    /// With credentials of each receiver's own, which are kept nowhere.
+    IceServers,
 }
 
 /// What was seen, and the commit to wait for if there is one.
@@ -120,15 +135,27 @@ impl App {
         if let Some(call) = after.retire {
             self.calls.retire(call);
         }
+        if let Some(call) = after.look {
+            for work in after.chores {
+                self.rooms.look_and(call, Chore::new(work), Duration::ZERO);
+            }
+            self.rooms.look(call);
+        }
     }
 
     fn dispatch(self: &Arc<Self>, delivery: &Delivery) {
-        if let Some((call, patience)) = delivery.rings {
-            for user in &delivery.to {
-                self.ring(call, user, patience, delivery);
+        match delivery.manner {
+            Manner::Plain => self.send(delivery),
+            Manner::Rings(call, patience) => {
+                for user in &delivery.to {
+                    self.ring(call, user, patience, delivery);
+                }
             }
-            return;
+            Manner::IceServers => self.send_ice_servers(delivery),
         }
+    }
+
+    fn send(&self, delivery: &Delivery) {
         let packet = Packet::event(delivery.name, &[&delivery.data]);
         for user in &delivery.to {
             match &delivery.except {
@@ -141,6 +168,16 @@ impl App {
                     }
                 }
             }
+        }
+    }
+
+    fn send_ice_servers(&self, delivery: &Delivery) {
+        let envelope = delivery.data.trim_end_matches('}');
+        for user in &delivery.to {
+            let servers = self.ice.ice_servers(user, self.clock.wall());
+            let Ok(servers) = serde_json::to_string(&servers) else { continue };
+            let data = format!("{envelope},\"iceServers\":{servers}}}");
+            self.hub.send(user.as_str(), &Packet::event(delivery.name, &[&data]));
         }
     }
 
@@ -185,17 +222,31 @@ pub(super) fn submit(
     idempotency_key: IdempotencyKey,
 ) -> Durable {
     let mut after = After::default();
-    let mut story = Vec::with_capacity(applied.effects.len());
+    let (mut story, mut recordings) = (Vec::with_capacity(applied.effects.len()), Vec::new());
     for effect in &applied.effects {
         match effect {
             Effect::Notify(notice) => {
                 let (event, delivery) = tell(call, notice);
-                story.push(event);
+                // Credentials are nobody's story: who was away asks for new ones.
+                if !matches!(notice.event, Event::IceServers) {
+                    story.push(event);
+                }
                 after.deliveries.push(delivery);
             }
-            // Calls over LiveKit have a media server to ask; peer to peer there is none.
-            Effect::Unavailable(..) | Effect::CheckMedia => {}
+            Effect::CheckMedia => after.look = Some(call.id),
+            Effect::Mute(user, settings) => {
+                after.chores.push(Work::Mute(user.clone(), *settings));
+            }
+            Effect::RecordingStarted(it) => recordings.push(it.record(call.id, None)),
+            Effect::RecordingStopped(it) => {
+                after.chores.push(Work::Stop(Arc::clone(&it.egress)));
+                recordings.push(it.record(call.id, Some(call.updated_at)));
+            }
+            Effect::Unavailable(..) | Effect::Noted => {}
         }
+    }
+    if call.state.is_terminal() || !after.chores.is_empty() {
+        after.look = (call.media == MediaPath::Livekit).then_some(call.id);
     }
     if call.state.is_terminal() && !applied.is_noop() {
         counter!(CALLS_ENDED_TOTAL, "state" => call.state.as_str()).increment(1);
@@ -208,6 +259,7 @@ pub(super) fn submit(
         call: call.record(),
         participants: applied.changed(call).map(|it| it.record(call.id, call.updated_at)).collect(),
         story,
+        recordings,
         live: (!call.state.is_terminal()).then(snapshot),
         idempotency_key,
     };
@@ -217,10 +269,13 @@ pub(super) fn submit(
 fn tell(call: &Call, notice: &Notice) -> (StoryEvent, Delivery) {
     let encoded = encode(call, notice);
     let data: Arc<str> = encoded.data.into();
-    let mut rings = None;
-    if let Event::Incoming { expires_at, .. } = &notice.event {
-        rings = Some((call.id, expires_at.since(notice.at)));
-    }
+    let manner = if let Event::Incoming { expires_at, .. } = &notice.event {
+        Manner::Rings(call.id, expires_at.since(notice.at))
+    } else if notice.event == Event::IceServers {
+        Manner::IceServers
+    } else {
+        Manner::Plain
+    };
     let story = StoryEvent {
         call: call.id,
         seq: notice.seq,
@@ -230,7 +285,7 @@ fn tell(call: &Call, notice: &Notice) -> (StoryEvent, Delivery) {
         data: Arc::clone(&data),
     };
     let (to, except) = (notice.to.clone(), notice.except.clone());
-    (story, Delivery { to, except, rings, name: encoded.name, data })
+    (story, Delivery { to, except, manner, name: encoded.name, data })
 }
 
 /// Lets events leave in the order of their commits, until the journal is closed. One task does it, so

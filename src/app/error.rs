@@ -11,6 +11,7 @@ use crate::call::command::Refusal;
 use crate::call::id::CallId;
 use crate::call::record::CallFacts;
 use crate::limits::RateLimited;
+use crate::media::error::MediaError;
 use crate::store::error::{Kind, StoreError};
 use crate::wire::fields::Malformed;
 use crate::wire::reply::CallView;
@@ -50,8 +51,14 @@ pub enum Code {
     RateLimited,
     /// A fault of the service.
     Internal,
+    /// The call is not in a state for that.
+    Conflict,
     /// Recording takes a media server.
     NoMediaServer,
+    /// The media server can't do it right now.
+    MediaUnavailable,
+    /// Nothing can be recorded right now.
+    RecordingUnavailable,
     /// The service is going down.
     Draining,
     /// The disk of the journal is full.
@@ -80,7 +87,10 @@ impl Code {
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::RateLimited => "rate_limited",
             Self::Internal => "internal",
+            Self::Conflict => "conflict",
             Self::NoMediaServer => "no_media_server",
+            Self::MediaUnavailable => "media_unavailable",
+            Self::RecordingUnavailable => "recording_unavailable",
             Self::Draining => "draining",
             Self::StorageFull => "storage_full",
             Self::HistoryUnavailable => "history_unavailable",
@@ -115,6 +125,12 @@ pub enum AppError {
     /// Recording takes a media server, and none is configured.
     #[error("recording needs a media server, and none is configured")]
     NoMediaServer,
+    /// The media server can't do it right now.
+    #[error("the media server can't be reached right now; try again")]
+    Media(#[from] MediaError),
+    /// Nothing can be recorded right now.
+    #[error("recording is not available right now")]
+    RecordingUnavailable,
     /// The service is going down.
     #[error("this server is going down; try again")]
     Draining,
@@ -149,6 +165,8 @@ impl AppError {
             Self::Busy(_) => Code::Busy,
             Self::RateLimited(_) => Code::RateLimited,
             Self::NoMediaServer => Code::NoMediaServer,
+            Self::Media(_) => Code::MediaUnavailable,
+            Self::RecordingUnavailable => Code::RecordingUnavailable,
             Self::Draining => Code::Draining,
             Self::Internal => Code::Internal,
             Self::Store(error) if error.kind == Kind::Full => Code::StorageFull,
@@ -171,6 +189,9 @@ impl AppError {
             let error: &(dyn std::error::Error + 'static) = error;
             tracing::warn!(error, "the store failed a request");
         }
+        if let Self::Media(error) = self {
+            tracing::debug!(error = error.in_full(), "LiveKit failed a request");
+        }
     }
 
     /// What belongs beside the code.
@@ -184,6 +205,8 @@ impl AppError {
             | Self::NoSuchCall
             | Self::RateLimited(_)
             | Self::NoMediaServer
+            | Self::Media(_)
+            | Self::RecordingUnavailable
             | Self::Draining
             | Self::Internal
             | Self::Store(_) => None,
@@ -196,7 +219,9 @@ impl AppError {
         const SOON: Duration = Duration::from_secs(2);
         match self {
             Self::RateLimited(limited) => Some(limited.retry_after),
-            Self::Draining | Self::Store(_) => Some(SOON),
+            Self::Draining | Self::Store(_) | Self::Media(_) | Self::RecordingUnavailable => {
+                Some(SOON)
+            }
             Self::Malformed(_)
             | Self::Unauthorized(_)
             | Self::Refused(_)
@@ -219,6 +244,7 @@ fn code_of(refusal: Refusal) -> Code {
         Refusal::NoSuchParticipant | Refusal::InitiatorStays | Refusal::ToOneself => {
             Code::InvalidRequest
         }
+        Refusal::Recording | Refusal::NotRecording => Code::Conflict,
         Refusal::Over => Code::CallOver,
     }
 }

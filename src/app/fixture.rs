@@ -59,6 +59,7 @@ impl House {
             alone: Duration::from_mins(1),
             duration: Duration::from_hours(4),
             participants: 8,
+            ice_renewal: None,
         };
         let mut parts = Parts {
             clock: Clock::start(),
@@ -66,6 +67,7 @@ impl House {
             store: Store::new(Sqlite::open(folder.path()).unwrap(), None),
             journal: JournalOptions::default(),
             ice: Ice::new(&config.media),
+            livekit: None,
             rates: Limits::new(&Rates::off()),
             settings: Settings {
                 limits,

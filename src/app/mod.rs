@@ -5,11 +5,15 @@
 //! one call leave in the order in which they happened, and nothing is told that could be lost.
 
 pub mod calls;
+mod chores;
 pub mod effects;
 pub mod error;
+pub mod hearing;
 pub mod presence;
 mod queries;
+mod recordings;
 mod relay;
+pub mod rooms;
 pub mod starting;
 pub mod tending;
 pub mod writing;
@@ -20,8 +24,12 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::app::chores::{Chore, Work};
 use crate::app::effects::After;
+use crate::app::hearing::Heard;
 use crate::app::presence::Presence;
+use crate::app::recordings::Beginning;
+use crate::app::rooms::Rooms;
 use crate::app::starting::RecentStarts;
 use crate::call::id::UserId;
 use crate::call::model::{Call, Limits};
@@ -29,6 +37,7 @@ use crate::clock::Clock;
 use crate::config::rates::Rule;
 use crate::limits::{Key, Limits as Rates, RateLimited};
 use crate::media::ice::Ice;
+use crate::media::livekit::LiveKit;
 use crate::registry::admission::Admission;
 use crate::registry::calls::Calls;
 use crate::socketio::hub::Hub;
@@ -72,6 +81,8 @@ pub struct Parts {
     pub journal: JournalOptions,
     /// What helps peers to reach each other.
     pub ice: Ice,
+    /// The media server; without one, calls are peer to peer.
+    pub livekit: Option<LiveKit>,
     /// Rates per user and address.
     pub rates: Rates,
     /// What the app goes by.
@@ -93,6 +104,10 @@ pub struct App {
     journal: Journal<After>,
     store: Store,
     ice: Ice,
+    livekit: Option<Arc<LiveKit>>,
+    rooms: Rooms,
+    heard: Heard,
+    beginning: Beginning,
     settings: Settings,
     draining: AtomicBool,
 }
@@ -124,6 +139,10 @@ impl App {
             journal,
             store: parts.store,
             ice: parts.ice,
+            livekit: parts.livekit.map(Arc::new),
+            rooms: Rooms::default(),
+            heard: Heard::default(),
+            beginning: Beginning::default(),
             settings: parts.settings,
             draining: AtomicBool::new(false),
         };
@@ -137,6 +156,11 @@ impl App {
             match serde_json::from_str::<Call>(snapshot) {
                 Ok(mut call) => {
                     call.restore(now);
+                    if call.recorded {
+                        // One whose begin was not noted before the end of the process.
+                        let stop = Chore::new(Work::StopUnknown);
+                        self.rooms.look_and(call.id, stop, Duration::ZERO);
+                    }
                     self.calls.insert(call, |_| ());
                 }
                 Err(error) => tracing::error!(%error, "a live call can't be read back"),

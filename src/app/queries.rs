@@ -160,7 +160,7 @@ impl App {
     }
 
     /// The facts of a call that `user` belongs to.
-    async fn own_facts(&self, id: CallId, user: &UserId) -> Result<CallFacts, AppError> {
+    pub(super) async fn own_facts(&self, id: CallId, user: &UserId) -> Result<CallFacts, AppError> {
         let facts = self.facts(id).await?.ok_or(AppError::NoSuchCall)?;
         facts.participant(user).ok_or(Refusal::Forbidden)?;
         Ok(facts)
@@ -170,24 +170,6 @@ impl App {
     pub async fn call(&self, id: CallId, user: &UserId) -> Result<Box<RawValue>, AppError> {
         self.pace(Rule::Read, user)?;
         json(&CallDetails::from(&self.own_facts(id, user).await?))
-    }
-
-    /// Says whether `user` may see and record a call: recording takes a media server, which this
-    /// deployment has not.
-    pub async fn recording(&self, id: CallId, user: &UserId) -> Result<Box<RawValue>, AppError> {
-        self.pace(Rule::Read, user)?;
-        let facts = self.own_facts(id, user).await?;
-        if facts.call.initiator != *user {
-            return Err(Refusal::Forbidden.into());
-        }
-        Err(AppError::NoMediaServer)
-    }
-
-    /// The recordings of a call: none without a media server.
-    pub async fn recordings(&self, id: CallId, user: &UserId) -> Result<Box<RawValue>, AppError> {
-        self.pace(Rule::Read, user)?;
-        self.own_facts(id, user).await?;
-        Err(AppError::NoMediaServer)
     }
 
     /// The user's live calls, newest first; a call one was removed from is no longer one's own.

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::app::calls::Joined;
 use crate::app::effects::{json, submit};
 use crate::app::error::AppError;
 use crate::auth::Identity;
@@ -17,6 +18,7 @@ use crate::call::id::{CallId, DeviceId, UserId};
 use crate::call::machine::Applied;
 use crate::call::model::Call;
 use crate::call::participant::Participant;
+use crate::call::pass::Pass;
 use crate::call::record::CallFacts;
 use crate::call::state::{EndReason, MediaPath, State};
 use crate::call::time::Timestamp;
@@ -24,6 +26,7 @@ use crate::config::rates::Rule;
 use crate::limits::{Key, RateLimited};
 use crate::media::Ticket;
 use crate::media::ice::IceServer;
+use crate::media::livekit::RoomWanted;
 use crate::store::error::{Kind, StoreError};
 use crate::store::journal::Durable;
 use crate::telemetry::CALLS_STARTED_TOTAL;
@@ -38,6 +41,9 @@ const RECENT: Duration = Duration::from_mins(1);
 
 /// When to try again where this node has as many live calls as it may, or a user rings for as many.
 const FULL_HOUSE: Duration = Duration::from_secs(2);
+
+/// When to look for a room whose making was not answered: LiveKit may make it late.
+const UNUSED_ROOM: Duration = Duration::from_secs(5);
 
 /// Ownership of calls on a service of one node.
 const EPOCH: u64 = 1;
@@ -101,8 +107,22 @@ pub(super) type Callable = (Vec<Invitee>, Vec<UnavailableView>);
 /// What the users' standing makes of a start.
 enum Outcome {
     Same(CallId),
-    Joined(CallFacts, Durable),
-    New { facts: CallFacts, unavailable: Vec<UnavailableView>, durable: Durable },
+    Joined(Joined),
+    /// Media goes through a room, which has to be there before anybody is rung.
+    NeedsRoom,
+    New {
+        facts: CallFacts,
+        pass: Option<Pass>,
+        unavailable: Vec<UnavailableView>,
+        durable: Durable,
+    },
+}
+
+/// What makes one call of a start.
+struct Ask<'a> {
+    caller: &'a Identity,
+    request: StartRequest,
+    from: Origin<'a>,
 }
 
 impl App {
@@ -130,17 +150,19 @@ impl App {
         if self.calls.len() >= self.settings.live_calls_max {
             return Err(RateLimited { retry_after: FULL_HOUSE }.into());
         }
-        match self.decide_start(caller, request, &from)? {
+        let ask = Ask { caller, request, from };
+        match self.decide_with_room(&ask).await? {
+            Outcome::NeedsRoom => Err(AppError::Internal),
             Outcome::Same(call) => {
                 self.until_durable(call).await?;
                 let facts = self.facts(call).await?.ok_or(AppError::NoSuchCall)?;
                 self.started_before(&facts, caller)
             }
-            Outcome::Joined(facts, durable) => {
-                let data = self.joined(&caller.user, (facts, durable)).await?;
+            Outcome::Joined(joined) => {
+                let data = self.joined(&caller.user, joined).await?;
                 Ok(Started { data, created: false })
             }
-            Outcome::New { facts, unavailable, durable } => {
+            Outcome::New { facts, pass, unavailable, durable } => {
                 if let Err(error) = durable.await {
                     self.take_back(facts.call.id, &caller.user, key);
                     return Err(error.into());
@@ -148,10 +170,30 @@ impl App {
                 if facts.call.state == State::Busy {
                     return Err(AppError::Busy(Box::new(facts)));
                 }
-                let data = self.started(&facts, &caller.user, unavailable)?;
+                let data = self.started(&facts, &caller.user, pass.as_ref(), unavailable)?;
                 Ok(Started { data, created: true })
             }
         }
+    }
+
+    /// Decides a start; where that takes a room, makes one and decides again, since much may have
+    /// happened meanwhile. A room that turned out not to be needed goes.
+    async fn decide_with_room(&self, ask: &Ask<'_>) -> Result<Outcome, AppError> {
+        let outcome = self.decide_start(ask, None)?;
+        let (Outcome::NeedsRoom, Some(livekit)) = (&outcome, self.livekit()) else {
+            return Ok(outcome);
+        };
+        let call = CallId(new_call_id(self.clock.now()));
+        let participants_max = self.settings.limits.participants;
+        let made = livekit.create_room(RoomWanted { call, participants_max }).await;
+        // The room may be there although nobody said so.
+        let made = made.inspect_err(|_| self.rooms.look_in(call, UNUSED_ROOM));
+        made.inspect_err(|error| tracing::debug!(error = error.in_full(), "no room for a call"))?;
+        let decided = self.decide_start(ask, Some(call));
+        if !matches!(&decided, Ok(Outcome::New { facts, .. }) if !facts.call.state.is_terminal()) {
+            self.rooms.look_in(call, Duration::ZERO);
+        }
+        decided
     }
 
     /// The call that `key` stands for. A start that was taken back was refused, so its key is free.
@@ -185,7 +227,8 @@ impl App {
     }
 
     fn started_before(&self, facts: &CallFacts, user: &Identity) -> Result<Started, AppError> {
-        let data = self.started(facts, &user.user, Vec::new())?;
+        let pass = self.calls.read(facts.call.id, |call| call.pass(&user.user)).flatten();
+        let data = self.started(facts, &user.user, pass.as_ref(), Vec::new())?;
         Ok(Started { data, created: false })
     }
 
@@ -193,25 +236,21 @@ impl App {
         &self,
         facts: &CallFacts,
         user: &UserId,
+        pass: Option<&Pass>,
         unavailable: Vec<UnavailableView>,
     ) -> Result<Box<RawValue>, AppError> {
         json(&StartedView {
             call: CallView::from(&facts.call),
-            token: Ticket::peer(facts.call.id, user.clone()),
+            token: self.ticket(facts.call.id, user, pass)?,
             ice_servers: self.ice.ice_servers(user, self.clock.wall()),
             unavailable,
         })
     }
 
-    /// Decides while nobody else decides about any of the users.
-    fn decide_start(
-        &self,
-        caller: &Identity,
-        request: StartRequest,
-        from: &Origin<'_>,
-    ) -> Result<Outcome, AppError> {
-        let key = from.key;
-        let users = request.participants.clone();
+    /// Decides while nobody else decides about any of the users. `room` is the call whose room is there.
+    fn decide_start(&self, ask: &Ask<'_>, room: Option<CallId>) -> Result<Outcome, AppError> {
+        let Ask { caller, request, from } = ask;
+        let (key, users) = (from.key, &request.participants);
         self.admission.decide(users.iter().chain([&caller.user]), || {
             if let Some(call) = key.and_then(|key| self.recent_starts.find(&caller.user, key)) {
                 return Ok(Outcome::Same(call));
@@ -219,14 +258,20 @@ impl App {
             if let Some(call) = self.calls.joined_by(&caller.user, None) {
                 return Err(AppError::AlreadyInCall(call));
             }
-            if let Some(call) = self.glare(&caller.user, &request.participants) {
+            if let Some(call) = self.glare(&caller.user, users) {
                 match self.let_in(call, &caller.user, request.settings, from.device.clone()) {
                     // It ended this very moment: then this is a start like any other.
                     Err(AppError::NoSuchCall | AppError::Refused(Refusal::Over)) => {}
-                    joined => return joined.map(|(facts, at)| Outcome::Joined(facts, at)),
+                    joined => return joined.map(Outcome::Joined),
                 }
             }
-            self.make(caller, request, key)
+            // Nobody is in the room of a call that is busy at once.
+            let busy = |user: &UserId| self.calls.joined_by(user, None).is_some();
+            let rings = request.silent || !users.iter().all(busy);
+            if self.livekit().is_some() && room.is_none() && rings {
+                return Ok(Outcome::NeedsRoom);
+            }
+            self.make(ask, room)
         })
     }
 
@@ -241,12 +286,9 @@ impl App {
         self.calls.of(caller).into_iter().find(|id| self.calls.read(*id, rings).unwrap_or(false))
     }
 
-    fn make(
-        &self,
-        caller: &Identity,
-        request: StartRequest,
-        key: Option<&str>,
-    ) -> Result<Outcome, AppError> {
+    fn make(&self, ask: &Ask<'_>, room: Option<CallId>) -> Result<Outcome, AppError> {
+        let Ask { caller, request, from } = ask;
+        let key = from.key;
         let now = self.clock.now();
         let (invitees, mut unavailable) =
             self.callable(&caller.user, &request.participants, None)?;
@@ -254,16 +296,16 @@ impl App {
         let online = self.is_online(&caller.user);
         let (call, applied) = Call::start(
             Start {
-                id: CallId(new_call_id(now)),
+                id: room.unwrap_or_else(|| CallId(new_call_id(now))),
                 epoch: EPOCH,
                 call_type: request.call_type,
-                media: MediaPath::Peer,
+                media: if self.livekit().is_some() { MediaPath::Livekit } else { MediaPath::Peer },
                 initiator: caller.user.clone(),
                 initiator_name: caller.name.clone(),
                 participant: new_participant_id(),
                 online,
                 settings: request.settings,
-                chat: request.chat,
+                chat: request.chat.clone(),
                 invitees,
                 silent: request.silent,
                 limits: self.settings.limits,
@@ -276,11 +318,11 @@ impl App {
         if let Some(key) = key {
             self.recent_starts.note(&caller.user, key, call.id, now);
         }
-        let facts = CallFacts::of(&call, now);
+        let (facts, pass) = (CallFacts::of(&call, now), call.pass(&caller.user));
         let durable =
             self.calls.insert(call, |call| submit(permit, call, &applied, idempotency_key));
         self.heed_since(&caller.user, online);
-        Ok(Outcome::New { facts, unavailable, durable })
+        Ok(Outcome::New { facts, pass, unavailable, durable })
     }
 
     /// Of `users`, those that may be called, with who of them is busy; and those that may not be
@@ -323,7 +365,12 @@ impl App {
 pub(super) fn unavailable_of(applied: &Applied) -> Vec<UnavailableView> {
     let view = |effect: &Effect| match effect {
         Effect::Unavailable(user, why) => Some(UnavailableView::new(user, *why)),
-        Effect::Notify(_) | Effect::CheckMedia => None,
+        Effect::Notify(_)
+        | Effect::CheckMedia
+        | Effect::Mute(..)
+        | Effect::RecordingStarted(_)
+        | Effect::RecordingStopped(_)
+        | Effect::Noted => None,
     };
     applied.effects.iter().filter_map(view).collect()
 }

@@ -60,5 +60,8 @@ impl App {
         if let Err(error) = self.journal.sweep(now, self.settings.retention).await {
             tracing::warn!(%error, "old rows could not be removed; tried again later");
         }
+        if let Err(error) = self.ask_for_files().await {
+            tracing::warn!(%error, "nobody could be asked for recordings; tried again later");
+        }
     }
 }

@@ -79,6 +79,8 @@ impl Step<'_> {
             it.since = Some(now);
             it.ring_deadline = None;
             it.media_up = peer;
+            it.session = None;
+            it.media_at = now;
             it.sockets = if online { Sockets::Here } else { Sockets::Never };
             it.audio = true;
             it.video = video;

@@ -6,7 +6,8 @@ use uuid::Uuid;
 
 use crate::call::id::{CallId, ChatId, DeviceId, UserId};
 use crate::call::model::Limits;
-use crate::call::participant::{Participant, Settings};
+use crate::call::participant::{MediaSession, Participant, Settings};
+use crate::call::recording::Recording;
 use crate::call::state::{CallType, EndReason, MediaPath, Quality, State};
 use crate::call::time::Timestamp;
 
@@ -113,15 +114,28 @@ pub enum Command {
         /// The settings that change.
         settings: Settings,
     },
+    /// The initiator turns off what another participant sends.
+    Mute {
+        /// Who turns it off.
+        by: UserId,
+        /// Whose.
+        user: UserId,
+        /// What goes off: those that are `Some(false)`.
+        settings: Settings,
+    },
     /// The user's media is up.
     MediaUp {
         /// Whose.
         user: UserId,
+        /// The stay in the room, where LiveKit says it; `None`: the client does.
+        session: Option<MediaSession>,
     },
-    /// The user's media is gone.
+    /// LiveKit says that the user's stay in the room is over.
     MediaDown {
         /// Whose.
         user: UserId,
+        /// Which stay: one that is not the present one changes nothing.
+        sid: Arc<str>,
     },
     /// The user's last socket is gone.
     SocketsGone {
@@ -142,8 +156,29 @@ pub enum Command {
     },
     /// LiveKit was asked who is in the room.
     MediaChecked {
-        /// Those who are.
-        present: Vec<UserId>,
+        /// Those who are, each with the present stay.
+        present: Vec<(UserId, MediaSession)>,
+        /// When it was asked: what is known of a later moment stands.
+        asked: Timestamp,
+    },
+    /// A recording that the initiator asked for has begun.
+    StartRecording {
+        /// Who asked for it.
+        by: UserId,
+        /// What has begun.
+        recording: Recording,
+    },
+    /// The initiator ends the recording.
+    StopRecording {
+        /// Who ends it.
+        by: UserId,
+    },
+    /// LiveKit says that a recording is over, whoever ended it.
+    RecordingOver {
+        /// Its id.
+        id: Uuid,
+        /// Where it can be had, where it can.
+        url: Option<Arc<str>>,
     },
     /// Time has passed: whatever is due happens.
     Tick,
@@ -158,8 +193,17 @@ pub enum Effect {
     Notify(Notice),
     /// One who was called is not rung.
     Unavailable(UserId, Unavailable),
-    /// LiveKit has to be asked who is in the room; the answer comes as [`Command::MediaChecked`].
+    /// The room has to be looked at: who is in it, who must not be, who may send what. The answer
+    /// comes as [`Command::MediaChecked`].
     CheckMedia,
+    /// The user's tracks have to be muted where they are sent: those that are `Some(false)`.
+    Mute(UserId, Settings),
+    /// The recording is noted as begun.
+    RecordingStarted(Recording),
+    /// The recording is to be stopped, and noted as ended.
+    RecordingStopped(Recording),
+    /// The call's own facts have changed, and nobody has to be told.
+    Noted,
 }
 
 /// One event and who gets it.
@@ -252,6 +296,22 @@ pub enum Event {
         /// When the call will end.
         ends_at: Timestamp,
     },
+    /// `call:ice_servers`: each receiver gets credentials of its own before those it has end.
+    IceServers,
+    /// `call:recording_started`.
+    RecordingStarted {
+        /// Who started it.
+        user: UserId,
+        /// The recording's id.
+        recording: Uuid,
+    },
+    /// `call:recording_stopped`.
+    RecordingStopped {
+        /// Who stopped it; `None` where it ended by itself, or with the call.
+        user: Option<UserId>,
+        /// The recording's id.
+        recording: Uuid,
+    },
     /// `call:ended`.
     Ended {
         /// Who ended it; `None` when time did.
@@ -317,6 +377,12 @@ pub enum Refusal {
     /// The initiator can't be removed.
     #[error("userId: the initiator can't be removed; end the call instead")]
     InitiatorStays,
+    /// One recording at a time.
+    #[error("this call is being recorded already")]
+    Recording,
+    /// There is nothing to stop.
+    #[error("this call is not being recorded")]
+    NotRecording,
     /// The call is over.
     #[error("the call is over")]
     Over,

@@ -15,7 +15,8 @@ impl Call {
         }
         let rings = self.participants.iter().filter_map(|it| it.ring_deadline);
         let graces = self.participants.iter().filter_map(|it| it.grace_deadline);
-        let whole = [self.connect_deadline, self.alone_deadline, self.warns_at()];
+        let whole =
+            [self.connect_deadline, self.alone_deadline, self.ice_deadline, self.warns_at()];
         rings.chain(graces).chain(whole.into_iter().flatten()).chain([self.ends_at()]).min()
     }
 
@@ -65,6 +66,10 @@ impl Step<'_> {
         if self.call.connect_deadline.is_some_and(|it| it <= self.now) && self.is_live() {
             self.call.connect_deadline = Some(self.now.plus(self.call.limits.connecting));
             self.effect(Effect::CheckMedia);
+        }
+        if self.call.ice_deadline.is_some_and(|it| it <= self.now) && self.is_live() {
+            self.call.ice_deadline = self.call.limits.ice_renewal.map(|it| self.now.plus(it));
+            self.tell(self.users(Participant::is_joined), None, Event::IceServers);
         }
         if self.call.warns_at().is_some_and(|it| it <= self.now) && self.is_live() {
             self.call.warned = true;

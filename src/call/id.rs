@@ -97,6 +97,11 @@ impl CallId {
     pub fn room(self) -> String {
         format!("room_{}", self.0)
     }
+
+    /// The call whose media room has that name, if any.
+    pub fn of_room(name: &str) -> Option<Self> {
+        Self::parse(name.strip_prefix("room_")?)
+    }
 }
 
 impl fmt::Display for CallId {

@@ -40,10 +40,7 @@ impl Step<'_> {
 
     /// Throws a user out for good. Removing one who is removed changes nothing.
     pub(super) fn remove(&mut self, by: &UserId, user: &UserId) -> Result<(), Refusal> {
-        let remover = self.live_member(by)?;
-        if remover.role != Role::Initiator || !remover.is_joined() {
-            return Err(Refusal::Forbidden);
-        }
+        self.host(by)?;
         let member = self.call.participant(user).ok_or(Refusal::NoSuchParticipant)?;
         if member.role == Role::Initiator {
             return Err(Refusal::InitiatorStays);

@@ -63,6 +63,10 @@ impl Call {
             connect_deadline: None,
             alone_deadline: None,
             warned: false,
+            ice_deadline: start.limits.ice_renewal.map(|it| now.plus(it)),
+            recording: None,
+            recorded: false,
+            recording_url: None,
         };
         let mut step = Step::new(&mut call, now);
         step.touch(0);
@@ -138,12 +142,22 @@ impl<'a> Step<'a> {
             Command::Invite { by, invitees } => self.invite(&by, &invitees),
             Command::Remove { by, user } => self.remove(&by, &user),
             Command::Change { user, settings } => self.change(&user, settings),
-            Command::MediaUp { user } => self.media_up(&user),
-            Command::MediaDown { user } => self.media_down(&user),
+            Command::Mute { by, user, settings } => self.mute(&by, user, settings),
+            Command::MediaUp { user, session } => self.media_up(&user, session),
+            Command::MediaDown { user, sid } => self.media_down(&user, &sid),
             Command::SocketsGone { user } => self.sockets_gone(&user),
             Command::SocketBack { user } => self.socket_back(&user),
             Command::Sampled { user, quality } => self.sampled(user, quality),
-            Command::MediaChecked { present } => self.media_checked(&present),
+            Command::MediaChecked { present, asked } => {
+                self.media_checked(&present, asked);
+                Ok(())
+            }
+            Command::StartRecording { by, recording } => self.start_recording(by, recording),
+            Command::StopRecording { by } => self.stop_recording(by),
+            Command::RecordingOver { id, url } => {
+                self.recording_over(id, url);
+                Ok(())
+            }
             Command::Tick => {
                 self.tick();
                 Ok(())
@@ -227,6 +241,7 @@ impl<'a> Step<'a> {
     /// Ends the call for everyone.
     pub(super) fn end(&mut self, state: State, reason: EndReason) {
         debug_assert!(self.call.state.may_become(state), "{:?} -> {state:?}", self.call.state);
+        self.stop_recording_at_end();
         let now = self.now;
         // Who left still hears the end; who declined or was removed hears nothing more.
         let to = self.users(|it| it.listens() || it.connection == ConnectionState::Left);
@@ -242,6 +257,7 @@ impl<'a> Step<'a> {
         self.call.end_reason = Some(reason);
         self.call.connect_deadline = None;
         self.call.alone_deadline = None;
+        self.call.ice_deadline = None;
         let duration = self.call.duration();
         let user = self.actor.take();
         self.tell(to, None, Event::Ended { user, state, reason, duration });
@@ -353,5 +369,13 @@ impl<'a> Step<'a> {
         };
         self.edit(user, |it| it.depart(last, now));
         self.tell_all_and(user, Event::ParticipantLeft { user: user.clone(), reason });
+        self.check_media();
+    }
+
+    /// Who is in the room, or may send what there, is to be made what it now should be.
+    pub(super) fn check_media(&mut self) {
+        if self.call.media == MediaPath::Livekit {
+            self.effect(Effect::CheckMedia);
+        }
     }
 }

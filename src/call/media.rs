@@ -1,10 +1,11 @@
 //! What participants send, whether they are reachable, and how good their connection is.
 
-use crate::call::command::{Event, Refusal};
+use crate::call::command::{Effect, Event, Refusal};
 use crate::call::id::UserId;
 use crate::call::machine::Step;
-use crate::call::participant::{Participant, Settings, Sockets};
+use crate::call::participant::{MediaSession, Participant, Settings, Sockets};
 use crate::call::state::{ConnectionState, EndReason, MediaPath, Quality, State};
+use crate::call::time::Timestamp;
 
 impl Step<'_> {
     /// A participant changes what it sends.
@@ -13,41 +14,104 @@ impl Step<'_> {
         if !wanted.is_joined() {
             return Err(Refusal::Forbidden);
         }
+        let before = self.call.sources(&wanted);
         if wanted.set(settings)
             && let Some(participant) = self.edit(user, |it| *it = wanted)
         {
+            if self.call.sources(&participant) != before {
+                self.check_media();
+            }
             self.tell_updated(participant);
         }
         Ok(())
     }
 
-    /// LiveKit, or the client, says that the user's media is up.
-    pub(super) fn media_up(&mut self, user: &UserId) -> Result<(), Refusal> {
-        let member = self.live_member(user)?;
-        if !member.is_joined() {
-            return Err(Refusal::NotJoined);
+    /// The initiator turns off what `user` sends. Also what is off as far as we know is turned off where
+    /// it is sent: a client may not have told.
+    pub(super) fn mute(
+        &mut self,
+        by: &UserId,
+        user: UserId,
+        settings: Settings,
+    ) -> Result<(), Refusal> {
+        self.host(by)?;
+        let member = self.call.participant(&user).filter(|it| it.is_joined());
+        let mut wanted = member.ok_or(Refusal::NoSuchParticipant)?.clone();
+        if wanted.set(settings)
+            && let Some(participant) = self.edit(&user, |it| *it = wanted)
+        {
+            self.tell_updated(participant);
         }
-        if !member.media_up {
-            self.edit(user, |it| it.media_up = true);
-            self.regain(user);
+        if self.call.media == MediaPath::Livekit {
+            self.effect(Effect::Mute(user, settings));
         }
         Ok(())
     }
 
-    /// The user's media is gone; a socket that is still there keeps the user in the call, as one who
-    /// connects anew.
-    pub(super) fn media_down(&mut self, user: &UserId) -> Result<(), Refusal> {
+    /// LiveKit, or the client, says that the user's media is up. What is said of a stay that is over, or
+    /// of one before the present one, comes too late.
+    pub(super) fn media_up(
+        &mut self,
+        user: &UserId,
+        session: Option<MediaSession>,
+    ) -> Result<(), Refusal> {
         let member = self.live_member(user)?;
-        if member.is_joined() && member.media_up && self.call.media == MediaPath::Livekit {
-            let reachable = member.sockets == Sockets::Here;
-            self.edit(user, |it| it.media_up = false);
-            if reachable {
-                self.regain(user);
-            } else {
-                self.await_return(user);
-            }
+        if !member.is_joined() {
+            return Err(Refusal::NotJoined);
+        }
+        let late = match (&session, &member.session) {
+            (Some(said), Some(known)) if said.sid == known.sid => !member.media_up,
+            (Some(said), Some(known)) => said.since_ms < known.since_ms,
+            (Some(_) | None, _) => false,
+        };
+        if !late {
+            self.gain_media(user, session);
         }
         Ok(())
+    }
+
+    fn gain_media(&mut self, user: &UserId, session: Option<MediaSession>) {
+        let Some(member) = self.call.participant(user) else { return };
+        let (was_up, now) = (member.media_up, self.now);
+        if was_up && (session.is_none() || session == member.session) {
+            return;
+        }
+        self.edit(user, |it| {
+            it.media_up = true;
+            it.media_at = now;
+            it.session = session.or(it.session.take());
+        });
+        if !was_up {
+            self.regain(user);
+        }
+    }
+
+    /// The user's stay in the room is over; a socket that is still there keeps the user in the call, as
+    /// one who connects anew. The end of a stay that is not the present one is no news.
+    pub(super) fn media_down(&mut self, user: &UserId, sid: &str) -> Result<(), Refusal> {
+        let member = self.live_member(user)?;
+        let present = member.session.as_ref().is_none_or(|it| &*it.sid == sid);
+        if present && self.call.media == MediaPath::Livekit {
+            self.lose_media(user);
+        }
+        Ok(())
+    }
+
+    fn lose_media(&mut self, user: &UserId) {
+        let Some(member) = self.call.participant(user) else { return };
+        if !member.is_joined() || !member.media_up {
+            return;
+        }
+        let (reachable, now) = (member.sockets == Sockets::Here, self.now);
+        self.edit(user, |it| {
+            it.media_up = false;
+            it.media_at = now;
+        });
+        if reachable {
+            self.regain(user);
+        } else {
+            self.await_return(user);
+        }
     }
 
     /// The user's last socket is gone; media that goes on through LiveKit keeps the user in the call.
@@ -117,18 +181,24 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// LiveKit has said who is in the room of a call that is connecting too long. Who is there has
-    /// media; where nobody is, media will not come up.
-    pub(super) fn media_checked(&mut self, present: &[UserId]) -> Result<(), Refusal> {
-        if self.call.state != State::Connecting {
-            return Ok(());
+    /// LiveKit has said who is in the room: who is there has media, who is not has none, but for what
+    /// has changed since it was asked. Where nobody is there when media should long be up, it will not
+    /// come up.
+    pub(super) fn media_checked(&mut self, present: &[(UserId, MediaSession)], asked: Timestamp) {
+        if self.call.media != MediaPath::Livekit || self.call.state.is_terminal() {
+            return;
         }
-        for user in self.users(|it| it.is_joined() && present.contains(&it.user)) {
-            self.media_up(&user)?;
+        for user in self.users(|it| it.is_joined() && it.media_at < asked) {
+            match present.iter().find(|(it, _)| *it == user) {
+                Some((_, session)) => self.gain_media(&user, Some(session.clone())),
+                None => self.lose_media(&user),
+            }
         }
-        if !self.call.participants.iter().any(|it| it.is_joined() && it.media_up) {
+        let connecting = self.call.limits.connecting;
+        let late = self.call.answered_at().is_some_and(|it| it.plus(connecting) <= self.now);
+        let up = |it: &Participant| it.is_joined() && it.media_up;
+        if self.call.state == State::Connecting && late && !self.call.participants.iter().any(up) {
             self.end(State::Failed, EndReason::Timeout);
         }
-        Ok(())
     }
 }

@@ -13,8 +13,10 @@ pub mod machine;
 mod media;
 pub mod model;
 pub mod participant;
+pub mod pass;
 pub mod quality;
 pub mod record;
+pub mod recording;
 pub mod state;
 pub mod time;
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::call::id::{CallId, ChatId, UserId};
 use crate::call::participant::Participant;
+use crate::call::recording::Recording;
 use crate::call::state::{CallType, EndReason, MediaPath, State};
 use crate::call::time::Timestamp;
 
@@ -32,9 +33,13 @@ pub struct Limits {
     pub duration: Duration,
     /// How many may be joined or rung at once.
     pub participants: u16,
+    /// How often participants get new credentials for TURN; `None` where those they have do not end.
+    #[serde(default)]
+    pub ice_renewal: Option<Duration>,
 }
 
 /// A call. Changed by [`Call::apply`](crate::call::machine) only.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Call {
     /// The call's id.
@@ -79,6 +84,18 @@ pub struct Call {
     pub alone_deadline: Option<Timestamp>,
     /// Everyone has been told that the call ends soon.
     pub warned: bool,
+    /// When participants get new credentials for TURN.
+    #[serde(default)]
+    pub ice_deadline: Option<Timestamp>,
+    /// The recording that goes on.
+    #[serde(default)]
+    pub recording: Option<Recording>,
+    /// Whether it was ever recorded.
+    #[serde(default)]
+    pub recorded: bool,
+    /// Where the last finished recording can be had.
+    #[serde(default)]
+    pub recording_url: Option<Arc<str>>,
 }
 
 impl Call {
@@ -94,7 +111,13 @@ impl Call {
 
     /// Whether anyone but the initiator has ever joined.
     pub fn is_answered(&self) -> bool {
-        self.participants.iter().any(|it| it.user != self.initiator && it.joined_at.is_some())
+        self.answered_at().is_some()
+    }
+
+    /// When anyone but the initiator first joined.
+    pub fn answered_at(&self) -> Option<Timestamp> {
+        let others = self.participants.iter().filter(|it| it.user != self.initiator);
+        others.filter_map(|it| it.joined_at).min()
     }
 
     /// How many are in the call right now.

@@ -1,5 +1,6 @@
 //! One user in one call.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,16 @@ pub enum Sockets {
     Here,
     /// There was one; there is none now.
     Gone,
+}
+
+/// One stay of a user in the call's room, as LiveKit names it. A user who comes back, or takes over on
+/// another device, has another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MediaSession {
+    /// LiveKit's id of the stay (`PA_...`).
+    pub sid: Arc<str>,
+    /// When it began by LiveKit's clock, milliseconds since 1970: the later of two is the present one.
+    pub since_ms: i64,
 }
 
 /// One user in one call.
@@ -63,6 +74,12 @@ pub struct Participant {
     pub sockets: Sockets,
     /// Media is up: at once where it goes peer to peer, else when LiveKit or the client says so.
     pub media_up: bool,
+    /// The stay in the room that `media_up` speaks of, where it is known.
+    #[serde(default)]
+    pub session: Option<MediaSession>,
+    /// When `media_up` or `session` last changed.
+    #[serde(default)]
+    pub media_at: Timestamp,
     /// Start of the present stay; `None` when not in the call.
     pub since: Option<Timestamp>,
     /// Milliseconds of the stays before the present one.
@@ -87,6 +104,8 @@ impl Participant {
             grace_deadline: None,
             sockets: Sockets::Never,
             media_up: false,
+            session: None,
+            media_at: Timestamp::default(),
             since: None,
             earlier_ms: 0,
         }
@@ -138,6 +157,8 @@ impl Participant {
         self.ring_deadline = None;
         self.grace_deadline = None;
         self.media_up = false;
+        self.session = None;
+        self.media_at = now;
         self.screen_share = false;
         self.sockets = Sockets::Never;
     }

@@ -1,11 +1,16 @@
 //! The facts of a call that outlive it: what the tables keep and what REST answers show.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 use crate::call::id::{CallId, ChatId, UserId};
 use crate::call::model::Call;
 use crate::call::participant::Participant;
-use crate::call::state::{CallType, ConnectionState, EndReason, Quality, Role, State};
+use crate::call::recording::Recording;
+use crate::call::state::{
+    CallType, ConnectionState, EndReason, Quality, RecordingStatus, Role, State,
+};
 use crate::call::time::Timestamp;
 
 /// A row of `calls`.
@@ -37,6 +42,10 @@ pub struct CallRecord {
     pub duration: Option<u64>,
     /// Why it was over.
     pub end_reason: Option<EndReason>,
+    /// Whether it was ever recorded.
+    pub recorded: bool,
+    /// Where the last finished recording can be had.
+    pub recording_url: Option<Arc<str>>,
     /// Ownership and number of the last event: a row never goes back to an older pair.
     pub epoch: u64,
     /// See `epoch`.
@@ -70,6 +79,47 @@ pub struct ParticipantRecord {
     pub screen_share: bool,
     /// The last rating.
     pub quality: Option<Quality>,
+}
+
+/// A row of `call_recordings`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordingRecord {
+    /// The recording's own id.
+    pub id: Uuid,
+    /// The call.
+    pub call: CallId,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// Whole seconds of it.
+    pub duration: Option<u64>,
+    /// Bytes of its file.
+    pub file_size: Option<u64>,
+    /// Where its file is in the bucket or folder.
+    pub key: Option<Arc<str>>,
+    /// Where it can be had.
+    pub url: Option<Arc<str>>,
+    /// What has become of it.
+    pub status: RecordingStatus,
+}
+
+impl Recording {
+    /// The facts of this recording of `call`: it goes on, or ended at `ended_at`.
+    pub fn record(&self, call: CallId, ended_at: Option<Timestamp>) -> RecordingRecord {
+        let over = ended_at.is_some();
+        RecordingRecord {
+            id: self.id,
+            call,
+            started_at: self.started_at,
+            ended_at,
+            duration: ended_at.map(|it| it.since(self.started_at).as_secs()),
+            file_size: None,
+            key: Some(Arc::clone(&self.key)),
+            url: None,
+            status: if over { RecordingStatus::Processing } else { RecordingStatus::Recording },
+        }
+    }
 }
 
 /// A call and everyone in it, taken out of a live call or read from the store.
@@ -111,6 +161,8 @@ impl Call {
             ended_at: self.ended_at,
             duration: self.duration(),
             end_reason: self.end_reason,
+            recorded: self.recorded,
+            recording_url: self.recording_url.clone(),
             epoch: self.epoch,
             seq: self.seq,
         }

@@ -169,6 +169,20 @@ words! {
 }
 
 words! {
+    /// What has become of a recording.
+    RecordingStatus {
+        /// It goes on.
+        Recording = "recording",
+        /// It is over, and its file is being made ready.
+        Processing = "processing",
+        /// The file is where it belongs.
+        Completed = "completed",
+        /// There is no file.
+        Failed = "failed",
+    }
+}
+
+words! {
     /// How good one participant's connection is.
     Quality {
         /// Jitter < 20 ms, loss < 1 %, round trip < 100 ms.

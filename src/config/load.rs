@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ipnet::IpNet;
 
+use super::livekit;
 use super::rates::{RATE_FORM, Rate, Rates, Rule};
 use super::reader::Reader;
 use super::{
@@ -50,7 +51,7 @@ impl Config {
             data: data(&reader)?,
             database: database(&reader)?,
             identity: identity(&reader, environment)?,
-            media: media(&reader)?,
+            media: media(&reader, environment)?,
             calls: calls(&reader)?,
             rates: rates(&reader)?,
             log_level: reader
@@ -80,9 +81,8 @@ fn refuse_later_versions(reader: &Reader) -> Result<(), SettingError> {
         let allowed = "only together with DATABASE_URL (nodes would keep histories apart)";
         return Err(reader.wrong("REDIS_URL", allowed));
     }
-    let later = ["REDIS_URL", "LIVEKIT_URL", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET"];
-    match later.into_iter().find(|name| reader.optional(name).is_some()) {
-        Some(name) => Err(reader.wrong(name, "nothing; this version runs one node, peer to peer")),
+    match reader.optional("REDIS_URL") {
+        Some(_) => Err(reader.wrong("REDIS_URL", "nothing; this version runs one node")),
         None => Ok(()),
     }
 }
@@ -233,7 +233,11 @@ fn random_secret() -> Result<Secret, SettingError> {
     Ok(Secret::new(&URL_SAFE_NO_PAD.encode(bytes)))
 }
 
-fn media(reader: &Reader) -> Result<Media, SettingError> {
+fn media(reader: &Reader, environment: Environment) -> Result<Media, SettingError> {
+    if environment == Environment::Production {
+        let allowed = "in production, at least 32 bytes that nobody can guess";
+        long_enough(reader, "LIVEKIT_API_SECRET", allowed)?;
+    }
     let turn_urls = reader.addresses("TURN_SERVER_URL", &["turn:", "turns:"])?;
     let ttl = reader.seconds("TURN_TTL", 60..=24 * 3600)?;
     let fixed = (reader.optional("TURN_USERNAME"), reader.secret("TURN_PASSWORD"));
@@ -255,7 +259,7 @@ fn media(reader: &Reader) -> Result<Media, SettingError> {
         return Err(reader.wrong("TURN_SECRET", allowed));
     }
     let stun_urls = reader.addresses("STUN_SERVER_URL", &["stun:", "stuns:"])?;
-    Ok(Media { stun_urls, turn_urls, turn_credentials })
+    Ok(Media { stun_urls, turn_urls, turn_credentials, livekit: livekit::read(reader)? })
 }
 
 fn calls(reader: &Reader) -> Result<Calls, SettingError> {

@@ -2,9 +2,11 @@
 //!
 //! [`variables`] lists every variable with its default and what it means (`--help` prints that
 //! list), [`reader`] turns one text into one value or a [`SettingError`], [`load`] reads them all
-//! into a [`Config`], and [`command`] is the command line around it. [`rates`] names the rate limits.
+//! into a [`Config`], and [`command`] is the command line around it. [`rates`] names the rate limits,
+//! [`livekit`] what is set of a media server.
 
 pub mod command;
+pub mod livekit;
 mod load;
 pub mod rates;
 mod reader;
@@ -20,6 +22,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use self::livekit::LiveKit;
 use self::rates::Rates;
 
 /// Everything the service can be told, checked.
@@ -35,7 +38,7 @@ pub struct Config {
     pub database: Option<Database>,
     /// How tokens are checked.
     pub identity: Identity,
-    /// What helps peers to reach each other.
+    /// How media flows.
     pub media: Media,
     /// The times and sizes of a call.
     pub calls: Calls,
@@ -158,7 +161,7 @@ pub struct Identity {
     pub made_up: bool,
 }
 
-/// What helps peers to reach each other.
+/// How media flows, and what helps it through firewalls.
 #[derive(Debug, Clone)]
 pub struct Media {
     /// `stun:` and `stuns:` addresses.
@@ -167,6 +170,8 @@ pub struct Media {
     pub turn_urls: Vec<Arc<str>>,
     /// How a client proves itself to the TURN server.
     pub turn_credentials: TurnCredentials,
+    /// The media server; `None`: calls are peer to peer.
+    pub livekit: Option<LiveKit>,
 }
 
 /// How a client proves itself to the TURN server.

@@ -145,7 +145,29 @@ const BAD: &[Bad] = &[
     ),
     (
         &[("DATABASE_URL", "postgresql://u:p@x/y"), ("REDIS_URL", "redis://x")],
-        "REDIS_URL holds 9 bytes (not shown); allowed: nothing; this version runs one node, peer to peer",
+        "REDIS_URL holds 9 bytes (not shown); allowed: nothing; this version runs one node",
+    ),
+    (
+        &[("LIVEKIT_URL", "ws://x"), ("LIVEKIT_API_KEY", "k")],
+        "LIVEKIT_API_SECRET is not set; allowed: LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET together, or none",
+    ),
+    (
+        &[("LIVEKIT_URL", "x:7880"), ("LIVEKIT_API_KEY", "k"), ("LIVEKIT_API_SECRET", "s")],
+        "LIVEKIT_URL holds \"x:7880\"; allowed: ws://HOST[:PORT] or wss://HOST[:PORT] or http://HOST[:PORT] or https://HOST[:PORT]",
+    ),
+    (
+        &[("RECORDING_DIR", "/var/calls")],
+        "RECORDING_DIR holds \"/var/calls\"; allowed: only with LIVEKIT_URL",
+    ),
+    (
+        &[
+            ("LIVEKIT_URL", "ws://x"),
+            ("LIVEKIT_API_KEY", "k"),
+            ("LIVEKIT_API_SECRET", "s"),
+            ("RECORDING_S3_BUCKET", "b"),
+            ("RECORDING_PREFIX", "a/../b"),
+        ],
+        "RECORDING_PREFIX holds \"a/../b\"; allowed: a path of A-Z a-z 0-9 - _ . / = without .. and without a slash in front",
     ),
     (
         &[("DATABASE_REPLICA_URL", "postgresql://u:p@x/y")],
@@ -187,6 +209,10 @@ fn production_refuses_weak_secrets() {
         (
             vec![long, ("LIVEKIT_API_KEY", "devkey")],
             "LIVEKIT_API_KEY holds a value known from examples",
+        ),
+        (
+            vec![long, ("LIVEKIT_API_SECRET", "short")],
+            "LIVEKIT_API_SECRET holds 5 bytes (not shown)",
         ),
     ] {
         assert_eq!(production(&more).unwrap_err(), wanted);

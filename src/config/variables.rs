@@ -34,6 +34,7 @@ const SERVER: &str = "Server";
 const DATA: &str = "Data";
 const IDENTITY: &str = "Identity";
 const MEDIA: &str = "Media";
+const RECORDING: &str = "Recording (through LiveKit's egress)";
 const CALLS: &str = "Calls";
 const RATES: &str = "Rate limits (COUNT/PERIOD:BURST, or off)";
 const MONITORING: &str = "Monitoring";
@@ -92,9 +93,34 @@ const PLAIN: &[Variable] = &[
     secret(MEDIA, "TURN_PASSWORD", "its password"),
     secret(MEDIA, "TURN_SECRET", "coturn's static-auth-secret, instead of name and password"),
     open(MEDIA, "TURN_TTL", "600", "seconds a credential made with TURN_SECRET lasts"),
-    open(MEDIA, "LIVEKIT_URL", "", "LiveKit server; not in this version"),
-    secret(MEDIA, "LIVEKIT_API_KEY", "its key; not in this version"),
-    secret(MEDIA, "LIVEKIT_API_SECRET", "its secret; not in this version"),
+    open(
+        MEDIA,
+        "LIVEKIT_URL",
+        "",
+        "LiveKit as clients reach it, ws: or wss:; without, peer to peer",
+    ),
+    secret(MEDIA, "LIVEKIT_API_KEY", "its key"),
+    secret(MEDIA, "LIVEKIT_API_SECRET", "its secret; also checks its webhooks"),
+    open(MEDIA, "LIVEKIT_API_URL", "", "LiveKit as this service reaches it; default LIVEKIT_URL"),
+    open(MEDIA, "LIVEKIT_TOKEN_TTL", "600", "seconds a token lets its owner connect"),
+    open(MEDIA, "LIVEKIT_TIMEOUT", "1800", "milliseconds a request to LiveKit may take"),
+    open(MEDIA, "LIVEKIT_CONCURRENCY", "64", "requests to LiveKit at once, at most"),
+    open(MEDIA, "LIVEKIT_EMPTY_TIMEOUT", "300", "seconds a room may be empty before it closes"),
+    open(MEDIA, "LIVEKIT_CHECK_INTERVAL", "5000", "milliseconds between looks at all rooms"),
+    open(RECORDING, "RECORDING_DIR", "", "folder, on the machine of LiveKit's egress"),
+    open(RECORDING, "RECORDING_S3_BUCKET", "", "bucket of an S3 store, instead of a folder"),
+    open(RECORDING, "RECORDING_S3_REGION", "", "its region"),
+    open(RECORDING, "RECORDING_S3_ENDPOINT", "", "the store's address; default Amazon's"),
+    open(
+        RECORDING,
+        "RECORDING_S3_ACCESS_KEY",
+        "",
+        "who writes there; default the egress' own role",
+    ),
+    secret(RECORDING, "RECORDING_S3_SECRET", "the secret of that key"),
+    open(RECORDING, "RECORDING_S3_PATH_STYLE", "off", "on: the bucket stands in the path"),
+    open(RECORDING, "RECORDING_PREFIX", "", "what every file's name begins with, as calls/"),
+    open(RECORDING, "RECORDING_PUBLIC_URL", "", "where the bucket or folder can be read"),
     open(CALLS, "MAX_CALL_PARTICIPANTS", "8", "people in one call, at most"),
     open(CALLS, "MAX_CALL_DURATION", "14400", "seconds a connected call may last"),
     open(CALLS, "RINGING_TIMEOUT", "60", "seconds an invitee is rung"),

@@ -23,6 +23,7 @@ pub(super) enum Ask {
     End { call: CallId },
     Remove { call: CallId, user: UserId },
     Set { call: CallId, settings: Settings },
+    Mute { call: CallId, user: UserId, settings: Settings },
     MediaUp { call: CallId },
     Sample { call: CallId, sample: Sample },
     Resume { call: CallId, last_seq: u64 },
@@ -75,6 +76,10 @@ impl Ask {
             "call:remove_participant" => {
                 Self::Remove { call: call()?, user: fields.user_id("userId")? }
             }
+            "call:mute_participant" => {
+                let (call, user, settings) = request::mute(fields)?;
+                Self::Mute { call, user, settings }
+            }
             "call:toggle_audio" | "call:toggle_video" | "call:toggle_screen_share" => {
                 let (call, on) = request::toggle(fields)?;
                 Self::Set { call, settings: toggled(name, on) }
@@ -116,6 +121,9 @@ impl Ask {
             Self::Decline { call } => app.decline(call, &user).await?,
             Self::End { call } => app.end(call, &user).await?,
             Self::Remove { call, user: removed } => app.remove(call, &user, removed).await?,
+            Self::Mute { call, user: muted, settings } => {
+                app.mute(call, &user, (muted, settings)).await?;
+            }
             Self::Set { call, settings } => app.set(call, &user, settings).await?,
             Self::MediaUp { call } => app.media_up(call, &user).await?,
             Self::Sample { call, sample } => app.sample(call, &user, sample).await?,

@@ -67,7 +67,7 @@ struct CallCounts {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Rooms {
-    active_rooms: u64,
+    active_rooms: usize,
 }
 
 #[derive(Serialize)]
@@ -85,7 +85,12 @@ impl Checks {
             Some(true) => "ok",
             Some(false) => "away",
         };
-        Self { journal, store, bus: "in_process", media: "peer" }
+        let media = match app.livekit_is_well() {
+            None => "peer",
+            Some(true) => "ok",
+            Some(false) => "away",
+        };
+        Self { journal, store, bus: "in_process", media }
     }
 }
 
@@ -115,7 +120,10 @@ impl Probes {
 
     /// The same for people: always 200.
     pub fn monitoring_health(&self, app: &App) -> Reply {
-        let well = app.journal_is_well() && app.postgres_is_well() != Some(false);
+        let away = Some(false);
+        let well = app.journal_is_well()
+            && app.postgres_is_well() != away
+            && app.livekit_is_well() != away;
         let status = if well { "healthy" } else { "degraded" };
         Self::checked(app, status, StatusCode::OK)
     }
@@ -135,8 +143,7 @@ impl Probes {
                 completed: stats.completed_calls,
                 failed: stats.failed_calls,
             },
-            // Peer to peer, nobody keeps rooms.
-            livekit: Rooms { active_rooms: 0 },
+            livekit: Rooms { active_rooms: app.rooms_known() },
             performance: Performance {
                 success_rate: format!("{:.2}%", stats.success_rate * 100.0),
             },

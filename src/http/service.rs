@@ -12,7 +12,7 @@ use metrics::counter;
 use serde_json::value::RawValue;
 
 use super::console::Console;
-use super::exchange::{Failure, data, json_body, message};
+use super::exchange::{Failure, body_bytes, data, json_body, message};
 use super::inbound::Inbound;
 use super::probes::Probes;
 use super::query;
@@ -32,6 +32,9 @@ use crate::wire::request::{StartRequest, end_reason, media_settings, participant
 
 /// How long a token of `/dev/token` lasts: a long day of trying out.
 const DEV_TOKEN_LIFETIME: Duration = Duration::from_hours(12);
+
+/// Bytes of a webhook's body, at most: that of a full room with many tracks has some ten thousand.
+const WEBHOOK_BYTES_MAX: usize = 256 * 1024;
 
 /// Characters of an `Idempotency-Key`, at most: room for a UUID and a name.
 const IDEMPOTENCY_KEY_CHARS_MAX: usize = 128;
@@ -127,10 +130,7 @@ impl Api {
                 }
                 None => Err(Failure::not_found()),
             },
-            // Without a media server nobody can have signed a webhook.
-            Route::LiveKitWebhook => {
-                Err(Failure::new("unauthorized", "LiveKit is not configured here"))
-            }
+            Route::LiveKitWebhook => self.hear(asked).await,
             Route::Start
             | Route::Join(_)
             | Route::End(_)
@@ -192,8 +192,13 @@ impl Api {
             Route::Stats => {
                 Ok(ok(&app.stats_for(user, query::window(asked.head.uri.query())?).await?))
             }
-            Route::RecordingStart(id) | Route::RecordingStop(id) => {
-                Ok(ok(&app.recording(id, user).await?))
+            Route::RecordingStart(id) => {
+                read(asked, |_| Ok(())).await?;
+                Ok(ok(&app.start_recording(id, user).await?))
+            }
+            Route::RecordingStop(id) => {
+                read(asked, |_| Ok(())).await?;
+                Ok(data(StatusCode::ACCEPTED, &app.stop_recording(id, user).await?))
             }
             Route::Recordings(id) => Ok(ok(&app.recordings(id, user).await?)),
             Route::Quality(id) => Ok(ok(&app.quality(id, user).await?)),
@@ -218,6 +223,19 @@ impl Api {
         let started = self.app.start(who, request, from).await?;
         let status = if started.created { StatusCode::CREATED } else { StatusCode::OK };
         Ok(data(status, &started.data))
+    }
+
+    /// A report of LiveKit: its body is checked as it came, before anything in it is looked at.
+    async fn hear(&self, asked: Asked) -> Answer {
+        if self.app.livekit_is_well().is_none() {
+            // Without a media server nobody can have signed a webhook.
+            return Err(Failure::new("unauthorized", "LiveKit is not configured here"));
+        }
+        let header = asked.head.headers.get(AUTHORIZATION);
+        let authorization = header.and_then(|it| it.to_str().ok()).unwrap_or_default().to_owned();
+        let body = body_bytes(asked.body, WEBHOOK_BYTES_MAX).await?;
+        self.app.hear(&authorization, &body).await?;
+        Ok(message("heard"))
     }
 
     async fn dev_token(&self, asked: Asked) -> Answer {

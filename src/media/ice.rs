@@ -61,6 +61,15 @@ impl Ice {
         Self { stun_urls, turn_urls, credentials }
     }
 
+    /// How often clients need new credentials: long before those they have end. `None` where they never
+    /// do.
+    pub fn renewal(&self) -> Option<Duration> {
+        match &self.credentials {
+            Credentials::Timed { ttl, .. } if !self.turn_urls.is_empty() => Some(*ttl / 2),
+            Credentials::Timed { .. } | Credentials::None | Credentials::Fixed { .. } => None,
+        }
+    }
+
     /// The servers for `user`; `now` is the wall time, since the TURN server has only that.
     pub fn ice_servers(&self, user: &UserId, now: Timestamp) -> Vec<IceServer> {
         let mut servers = Vec::with_capacity(2);

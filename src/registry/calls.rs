@@ -92,6 +92,15 @@ impl Calls {
         Some(read(&live.call))
     }
 
+    /// Looks at every call, in no order.
+    pub fn each(&self, mut look: impl FnMut(&Call)) {
+        // Taken out first: whoever holds a call's lock may need a shard of the map.
+        let all: Vec<_> = self.live.iter().map(|it| Arc::clone(it.value())).collect();
+        for live in all {
+            look(&live.lock().call);
+        }
+    }
+
     /// Looks at a call, if there is one, for signaling from `from`'s `socket` to `to`: where `allow`
     /// says yes, notes the sender's device and returns the device of `to` that last signaled.
     pub fn signal<E>(

@@ -67,6 +67,8 @@ pub(super) fn change(number: u64, seq: u64) -> Change {
         ended_at: None,
         duration: None,
         end_reason: None,
+        recorded: false,
+        recording_url: None,
         epoch: 1,
         seq,
     };
@@ -78,6 +80,7 @@ pub(super) fn change(number: u64, seq: u64) -> Change {
         ],
         story: vec![event(number, seq, &["alice", "bob"])],
         live: Some(format!("{{\"call\":{number},\"seq\":{seq}}}")),
+        recordings: Vec::new(),
         idempotency_key: None,
     }
 }

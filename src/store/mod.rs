@@ -3,7 +3,7 @@
 //! Writes have one door, [`journal`]: a bounded queue before one writer thread, which puts all
 //! that waits into one transaction (group commit) (`writer`, `write`). Reads go
 //! through `readers` on connections of their own and never hold up the writer: one call, a user's
-//! [`history`], [`stats`], a call's [`quality`] and its [`story`]. [`retention`] forgets what is due.
+//! [`history`], [`stats`], a call's [`quality`], its recordings and its [`story`]. [`retention`] forgets what is due.
 //! [`sqlite`] owns the file: the lock on its directory, its tables, what happens when it is damaged.
 //!
 //! With [`postgres`], the file is journal and hot store, and what it holds is written behind: `outbox`
@@ -19,6 +19,7 @@ pub mod postgres;
 pub mod quality;
 mod queue;
 mod readers;
+mod recordings;
 pub mod retention;
 mod rows;
 pub mod sqlite;
@@ -35,7 +36,7 @@ use uuid::Uuid;
 
 use crate::call::id::{CallId, UserId};
 use crate::call::quality::Sample;
-use crate::call::record::{CallRecord, ParticipantRecord};
+use crate::call::record::{CallRecord, ParticipantRecord, RecordingRecord};
 use crate::call::state::Quality;
 use crate::call::time::Timestamp;
 
@@ -50,6 +51,8 @@ pub struct Change {
     pub story: Vec<StoryEvent>,
     /// The machine's snapshot; `None`: the call is over, its live row goes.
     pub live: Option<String>,
+    /// The recordings that began or ended with the change.
+    pub recordings: Vec<RecordingRecord>,
     /// The client's key, with a start.
     pub idempotency_key: Option<IdempotencyKey>,
 }
@@ -98,6 +101,8 @@ pub enum Record {
     Change(Box<Change>),
     /// A quality sample.
     Sample(Box<StoredSample>),
+    /// What has become of a recording, during its call or after.
+    Recording(Box<RecordingRecord>),
 }
 
 #[cfg(test)]

@@ -64,15 +64,22 @@ pub(super) struct Batch {
 }
 
 impl Sqlite {
-    /// Begins to note what is written, with every row there is. Does nothing where it was on.
+    /// Begins to note what is written, with every row there is. Does nothing for tables where it was
+    /// on: one that an older version did not know is taken in.
     pub fn open_outbox(&self) -> Result<(), StoreError> {
         const DURING: &str = "opening the outbox";
         let connection = self.connect()?;
-        if has_outbox(&connection).map_err(StoreError::sqlite(DURING))? {
-            return Ok(());
+        let exists = |name: &str| exists(&connection, name).map_err(StoreError::sqlite(DURING));
+        let mut sql = String::new();
+        if !exists("outbox")? {
+            sql.push_str(OPEN);
         }
-        let tables: String = TABLES.iter().map(begin_noting).collect();
-        let sql = format!("BEGIN IMMEDIATE; {OPEN} {tables} COMMIT;");
+        for table in TABLES {
+            if !exists(&format!("outbox_{}_new", table.name))? {
+                sql.push_str(&begin_noting(table));
+            }
+        }
+        let sql = format!("BEGIN IMMEDIATE; {sql} COMMIT;");
         connection.execute_batch(&sql).map_err(StoreError::sqlite(DURING))
     }
 
@@ -80,7 +87,7 @@ impl Sqlite {
     pub fn close_outbox(&self) -> Result<(), StoreError> {
         const DURING: &str = "closing the outbox";
         let connection = self.connect()?;
-        if !has_outbox(&connection).map_err(StoreError::sqlite(DURING))? {
+        if !exists(&connection, "outbox").map_err(StoreError::sqlite(DURING))? {
             return Ok(());
         }
         let triggers: String = TABLES.iter().map(end_noting).collect();
@@ -108,9 +115,10 @@ fn end_noting(table: &Table) -> String {
     )
 }
 
-fn has_outbox(connection: &Connection) -> rusqlite::Result<bool> {
-    const SQL: &str = "SELECT count(*) > 0 FROM sqlite_schema WHERE name = 'outbox'";
-    connection.query_row(SQL, [], |row| row.get(0))
+/// Whether there is a table or trigger of that name.
+fn exists(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
+    const SQL: &str = "SELECT count(*) > 0 FROM sqlite_schema WHERE name = ?1";
+    connection.query_row(SQL, [name], |row| row.get(0))
 }
 
 /// How many notes there are: they leave from the front, so there are no gaps.
@@ -210,7 +218,8 @@ impl<A: Send + 'static> Journal<A> {
         .await
     }
 
-    /// Removes calls that ended at `until` or before and are wholly in Postgres: how many.
+    /// Removes calls that ended at `until` or before and are wholly in Postgres, their recordings
+    /// finished: how many.
     pub(super) async fn trim(&self, until: Timestamp) -> Result<usize, StoreError> {
         const DURING: &str = "trimming the local file";
         let calm = self.run(DURING, |it| Ok(pending(it)? <= TRIM_NOTES_MAX)).await?;
@@ -231,7 +240,10 @@ impl<A: Send + 'static> Journal<A> {
 
 fn trim_some(connection: &Connection, until: Timestamp) -> rusqlite::Result<usize> {
     const OLD: &str = "SELECT id FROM calls WHERE ended_at <= ?1
-        AND id NOT IN (SELECT call_id FROM outbox) ORDER BY ended_at, id LIMIT ?2";
+        AND id NOT IN (SELECT call_id FROM outbox)
+        AND id NOT IN (SELECT call_id FROM call_recordings
+            WHERE status IN ('recording', 'processing'))
+        ORDER BY ended_at, id LIMIT ?2";
     for table in ["call_events", "call_quality_metrics", "call_recordings", "call_participants"] {
         let sql = format!("DELETE FROM {table} WHERE call_id IN ({OLD})");
         connection.prepare_cached(&sql)?.execute([until.0, TRIM_CALLS])?;

@@ -1,6 +1,7 @@
 //! Values to columns and back.
 
 use std::error::Error;
+use std::sync::Arc;
 
 use rusqlite::types::{ToSqlOutput, Type, ValueRef};
 use rusqlite::{Row, ToSql};
@@ -8,8 +9,10 @@ use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
 use crate::call::id::{CallId, ChatId, UserId};
-use crate::call::record::{CallRecord, ParticipantRecord};
-use crate::call::state::{CallType, ConnectionState, EndReason, Quality, Role, State};
+use crate::call::record::{CallRecord, ParticipantRecord, RecordingRecord};
+use crate::call::state::{
+    CallType, ConnectionState, EndReason, Quality, RecordingStatus, Role, State,
+};
 use crate::call::time::Timestamp;
 
 /// A cell that should hold one of a few words, and does not.
@@ -43,7 +46,7 @@ impl ToSql for IdText {
 /// Columns of `calls`, in the order that [`call`] reads them.
 pub(super) const CALL: &str = "c.id, c.type, c.state, c.initiator_id, c.chat_id, c.is_group, \
      c.max_participants, c.created_at, c.updated_at, c.started_at, c.ended_at, c.duration, \
-     c.end_reason, c.epoch, c.seq";
+     c.end_reason, c.epoch, c.seq, c.recording_enabled, c.recording_url";
 
 /// Columns of `call_participants`, in the order that [`participant`] reads them.
 pub(super) const PARTICIPANT: &str = "p.id, p.call_id, p.user_id, p.role, p.connection_state, \
@@ -64,10 +67,12 @@ pub(super) fn call(row: &Row<'_>) -> rusqlite::Result<CallRecord> {
         updated_at: Timestamp(row.get(8)?),
         started_at: time(row, 9)?,
         ended_at: time(row, 10)?,
-        duration: seconds(row, 11)?,
+        duration: optional_natural(row, 11)?,
         end_reason: optional_word(row, 12, EndReason::parse)?,
         epoch: natural(row, 13)?,
         seq: natural(row, 14)?,
+        recorded: row.get(15)?,
+        recording_url: text(row, 16)?,
     })
 }
 
@@ -81,11 +86,30 @@ pub(super) fn participant(row: &Row<'_>) -> rusqlite::Result<ParticipantRecord> 
         connection: word(row, 4, ConnectionState::parse)?,
         joined_at: time(row, 5)?,
         left_at: time(row, 6)?,
-        duration: seconds(row, 7)?,
+        duration: optional_natural(row, 7)?,
         audio: row.get(8)?,
         video: row.get(9)?,
         screen_share: row.get(10)?,
         quality: optional_word(row, 11, Quality::parse)?,
+    })
+}
+
+/// Columns of `call_recordings`, in the order that [`recording`] reads them.
+pub(super) const RECORDING: &str =
+    "r.id, r.call_id, r.started_at, r.ended_at, r.duration, r.file_size, r.s3_key, r.url, r.status";
+
+/// Reads a recording from the columns of [`RECORDING`].
+pub(super) fn recording(row: &Row<'_>) -> rusqlite::Result<RecordingRecord> {
+    Ok(RecordingRecord {
+        id: uuid(row, 0)?,
+        call: call_id(row, 1)?,
+        started_at: Timestamp(row.get(2)?),
+        ended_at: time(row, 3)?,
+        duration: optional_natural(row, 4)?,
+        file_size: optional_natural(row, 5)?,
+        key: text(row, 6)?,
+        url: text(row, 7)?,
+        status: word(row, 8, RecordingStatus::parse)?,
     })
 }
 
@@ -141,7 +165,11 @@ fn time(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Timestamp>> {
     Ok(row.get::<_, Option<i64>>(index)?.map(Timestamp))
 }
 
-fn seconds(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<u64>> {
+fn text(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Arc<str>>> {
+    Ok(row.get_ref(index)?.as_str_or_null()?.map(Arc::from))
+}
+
+fn optional_natural(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<u64>> {
     match row.get::<_, Option<i64>>(index)? {
         Some(_) => natural(row, index).map(Some),
         None => Ok(None),

@@ -105,6 +105,13 @@ impl Sqlite {
         connect(&self.shared.file)
     }
 
+    /// The name of this service among those that share other servers with it: made with the tables.
+    pub fn instance(&self) -> Result<String, StoreError> {
+        let failed = StoreError::sqlite("reading the instance's name");
+        let connection = open_read_only(&self.shared.file).map_err(&failed)?;
+        connection.query_row("SELECT id FROM instance", [], |row| row.get(0)).map_err(&failed)
+    }
+
     /// What the machine has kept of every call that is not over, in no order: read once, at start.
     pub fn live_snapshots(&self) -> Result<Vec<String>, StoreError> {
         let failed = StoreError::sqlite("reading the live calls");
@@ -211,8 +218,10 @@ fn migration_failed(cause: refinery::Error) -> StoreError {
 
 fn runner() -> Result<Runner, StoreError> {
     let calls = include_str!("../../migrations/sqlite/V1__calls.sql");
-    let migrations = [Migration::unapplied("V1__calls", calls).map_err(migration_failed)?];
-    Ok(Runner::new(&migrations))
+    let instance = include_str!("../../migrations/sqlite/V2__instance.sql");
+    let migrations = [("V1__calls", calls), ("V2__instance", instance)]
+        .map(|(name, sql)| Migration::unapplied(name, sql).map_err(migration_failed));
+    Ok(Runner::new(&migrations.into_iter().collect::<Result<Vec<_>, _>>()?))
 }
 
 /// How many things the schema holds. A damaged one shows as SQLite's own error here, before

@@ -199,8 +199,33 @@ const KEYS: Table = Table {
         created_at = excluded.created_at WHERE t.created_at <= excluded.created_at",
 };
 
+/// As in the local file: never back, and what is known stays known.
+const RECORDINGS: Table = Table {
+    name: "call_recordings",
+    kind: 6,
+    columns: &[
+        column("id", Kind::Uuid),
+        column("call_id", Kind::Uuid),
+        column("started_at", Kind::Integer),
+        column("ended_at", Kind::Integer),
+        column("duration", Kind::Integer),
+        column("file_size", Kind::Integer),
+        column("s3_key", Kind::Text),
+        column("url", Kind::Text),
+        column("status", Kind::Text),
+    ],
+    key: ["call_id", "id", "NULL"],
+    conflict: "(id) DO UPDATE SET ended_at = coalesce(excluded.ended_at, t.ended_at),
+        duration = coalesce(excluded.duration, t.duration),
+        file_size = coalesce(excluded.file_size, t.file_size),
+        s3_key = coalesce(excluded.s3_key, t.s3_key), url = coalesce(excluded.url, t.url),
+        status = excluded.status
+        WHERE t.status = 'recording'
+            OR (t.status = 'processing' AND excluded.status <> 'recording')",
+};
+
 /// All of them, in the order they are written.
-pub(super) static TABLES: &[Table] = &[CALLS, PARTICIPANTS, EVENTS, SAMPLES, KEYS];
+pub(super) static TABLES: &[Table] = &[CALLS, PARTICIPANTS, EVENTS, SAMPLES, KEYS, RECORDINGS];
 
 /// The table with this number.
 pub(super) fn of_kind(kind: i64) -> Option<&'static Table> {

@@ -6,13 +6,15 @@
 //! ended, however far behind Postgres or its replica may be.
 
 use crate::call::id::{CallId, UserId};
-use crate::call::record::CallFacts;
+use crate::call::record::{CallFacts, RecordingRecord};
 use crate::call::time::Timestamp;
 use crate::store::error::StoreError;
 use crate::store::history::{Cursor, HISTORY_LIMIT_MAX, HistoryPage, HistoryQuery, LocalHistory};
 use crate::store::postgres::connect::Postgres;
 use crate::store::postgres::figures::PastLives;
-use crate::store::postgres::past::{OneCall, PastHistory, PastPage, PastQuality, PastStory};
+use crate::store::postgres::past::{
+    OneCall, PastHistory, PastPage, PastQuality, PastRecordings, PastStory,
+};
 use crate::store::quality::QualitySummary;
 use crate::store::sqlite::Sqlite;
 use crate::store::stats::Stats;
@@ -100,6 +102,17 @@ impl Store {
             None => self.local.quality(call).await,
             Some(postgres) => {
                 Box::pin(postgres.read("reading the quality of a call", PastQuality(call))).await
+            }
+        }
+    }
+
+    /// The recordings of a call, the oldest first.
+    pub async fn recordings(&self, call: CallId) -> Result<Vec<RecordingRecord>, StoreError> {
+        match self.behind(call).await? {
+            None => self.local.recordings(call).await,
+            Some(postgres) => {
+                let past = PastRecordings(call);
+                Box::pin(postgres.read("reading the recordings of a call", past)).await
             }
         }
     }

@@ -11,19 +11,23 @@ use crate::call::id::ChatId;
 use crate::call::record::{CallRecord, ParticipantRecord};
 use crate::call::state::{EndReason, Quality};
 use crate::call::time::Timestamp;
+use crate::store::recordings;
 use crate::store::rows::{IdText, integer, optional_integer};
 use crate::store::{Change, Record, StoredSample, StoryEvent};
 
 const CALL: &str = "
     INSERT INTO calls (id, room_id, type, state, initiator_id, chat_id, is_group, max_participants,
-        started_at, ended_at, duration, end_reason, created_at, updated_at, epoch, seq)
+        started_at, ended_at, duration, end_reason, recording_enabled, recording_url, created_at,
+        updated_at, epoch, seq)
     VALUES (:id, 'room_' || :id, :type, :state, :initiator, :chat, :group, :max,
-        :started, :ended, :duration, :reason, :created, :updated, :epoch, :seq)
+        :started, :ended, :duration, :reason, :recorded, :recording, :created, :updated, :epoch,
+        :seq)
     ON CONFLICT (id) DO UPDATE SET state = excluded.state, is_group = excluded.is_group,
         max_participants = excluded.max_participants, started_at = excluded.started_at,
         ended_at = excluded.ended_at, duration = excluded.duration,
-        end_reason = excluded.end_reason, updated_at = excluded.updated_at,
-        epoch = excluded.epoch, seq = excluded.seq
+        end_reason = excluded.end_reason, recording_enabled = excluded.recording_enabled,
+        recording_url = coalesce(excluded.recording_url, calls.recording_url),
+        updated_at = excluded.updated_at, epoch = excluded.epoch, seq = excluded.seq
     WHERE (excluded.epoch, excluded.seq) >= (calls.epoch, calls.seq)
         AND (calls.state = excluded.state
             OR calls.state NOT IN ('ended', 'failed', 'busy', 'declined', 'missed', 'cancelled'))";
@@ -83,6 +87,7 @@ pub(super) fn record(connection: &Connection, record: &Record) -> rusqlite::Resu
     match record {
         Record::Change(change) => self::change(connection, change),
         Record::Sample(sample) => self::sample(connection, sample).map(|()| Written::Stored),
+        Record::Recording(it) => recordings::write(connection, it).map(|()| Written::Stored),
     }
 }
 
@@ -91,7 +96,7 @@ pub(super) fn size(record: &Record) -> usize {
     /// Of a record with nothing in it, and of each participant or event: rows and their indexes.
     const FIXED: usize = 256;
     match record {
-        Record::Sample(_) => FIXED,
+        Record::Sample(_) | Record::Recording(_) => FIXED,
         Record::Change(change) => {
             let rows = 1 + change.participants.len() + change.story.len();
             let story: usize = change.story.iter().map(|it| it.data.len()).sum();
@@ -112,6 +117,9 @@ fn change(connection: &Connection, change: &Change) -> rusqlite::Result<Written>
         story(connection, event, &mut recipients)?;
     }
     live(connection, change)?;
+    for recording in &change.recordings {
+        recordings::write(connection, recording)?;
+    }
     if let Some((user, key)) = &change.idempotency_key {
         let (call, at) = (IdText::from(change.call.id), change.call.created_at.0);
         connection.prepare_cached(KEY)?.execute(params![user.as_str(), key, call, at])?;
@@ -132,6 +140,8 @@ fn call(connection: &Connection, call: &CallRecord) -> rusqlite::Result<usize> {
         ":ended": millis(call.ended_at),
         ":duration": optional_integer(call.duration)?,
         ":reason": call.end_reason.map(EndReason::as_str),
+        ":recorded": call.recorded,
+        ":recording": call.recording_url,
         ":created": call.created_at.0,
         ":updated": call.updated_at.0,
         ":epoch": integer(call.epoch)?,

@@ -88,6 +88,17 @@ struct Ended<'a> {
     duration: Option<u64>,
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OfRecording<'a> {
+    user_id: Option<&'a str>,
+    recording_id: uuid::Uuid,
+}
+
+/// Each receiver gets credentials of its own: they are put in where the event leaves.
+#[derive(Serialize)]
+struct Nothing {}
+
 struct Encoder<'a> {
     call: &'a Call,
     seq: u64,
@@ -165,6 +176,15 @@ pub fn encode(call: &Call, notice: &Notice) -> EncodedEvent {
         Event::EndingSoon { ends_at } => {
             it.finish("call:ending_soon", EndingSoon { ends_at: Iso(*ends_at) })
         }
+        Event::IceServers => it.finish("call:ice_servers", Nothing {}),
+        Event::RecordingStarted { user, recording } => it.finish(
+            "call:recording_started",
+            OfRecording { user_id: Some(user.as_str()), recording_id: *recording },
+        ),
+        Event::RecordingStopped { user, recording } => it.finish(
+            "call:recording_stopped",
+            OfRecording { user_id: user.as_ref().map(UserId::as_str), recording_id: *recording },
+        ),
         Event::Ended { user, state, reason, duration } => it.finish(
             "call:ended",
             Ended {

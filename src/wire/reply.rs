@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::call::command::Unavailable;
 use crate::call::id::{CallId, ChatId, UserId};
-use crate::call::record::{CallFacts, CallRecord, ParticipantRecord};
+use crate::call::record::{CallFacts, CallRecord, ParticipantRecord, RecordingRecord};
 use crate::call::state::{EndReason, Quality, Role};
 use crate::wire::time::Iso;
 
@@ -47,12 +47,43 @@ impl<'a> From<&'a CallRecord> for CallView<'a> {
             ended_at: it.ended_at.map(Iso),
             duration: it.duration,
             end_reason: it.end_reason.map(EndReason::as_str),
-            recording_enabled: false,
-            recording_url: None,
+            recording_enabled: it.recorded,
+            recording_url: it.recording_url.as_deref(),
             created_at: Iso(it.created_at),
             updated_at: Iso(it.updated_at),
             epoch: it.epoch,
             seq: it.seq,
+        }
+    }
+}
+
+/// A recording, with its state.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RecordingView<'a> {
+    id: uuid::Uuid,
+    call_id: CallId,
+    started_at: Iso,
+    ended_at: Option<Iso>,
+    duration: Option<u64>,
+    file_size: Option<u64>,
+    s3_key: Option<&'a str>,
+    url: Option<&'a str>,
+    status: &'static str,
+}
+
+impl<'a> From<&'a RecordingRecord> for RecordingView<'a> {
+    fn from(it: &'a RecordingRecord) -> Self {
+        Self {
+            id: it.id,
+            call_id: it.call,
+            started_at: Iso(it.started_at),
+            ended_at: it.ended_at.map(Iso),
+            duration: it.duration,
+            file_size: it.file_size,
+            s3_key: it.key.as_deref(),
+            url: it.url.as_deref(),
+            status: it.status.as_str(),
         }
     }
 }

@@ -115,6 +115,23 @@ pub fn toggle(fields: &Fields<'_>) -> Result<(CallId, bool), Malformed> {
     Ok((fields.call_id("callId")?, enabled.ok_or_else(missing)?))
 }
 
+/// The call, whom it concerns, and what is to go off.
+pub type Muted = (CallId, UserId, Settings);
+
+/// `call:mute_participant`: `source` is `audio` where it is left out.
+pub fn mute(fields: &Fields<'_>) -> Result<Muted, Malformed> {
+    const EXPECTED: &str = "audio, video or screen_share";
+    let off = |source: &str| match source {
+        "audio" => Some(Settings { audio: Some(false), ..Settings::default() }),
+        "video" => Some(Settings { video: Some(false), ..Settings::default() }),
+        "screen_share" => Some(Settings { screen_share: Some(false), ..Settings::default() }),
+        _ => None,
+    };
+    let settings = fields.word("source", EXPECTED, off)?;
+    let settings = settings.or_else(|| off("audio")).unwrap_or_default();
+    Ok((fields.call_id("callId")?, fields.user_id("userId")?, settings))
+}
+
 /// `call:quality_update`.
 pub fn sample(fields: &Fields<'_>) -> Result<(CallId, Sample), Malformed> {
     let call = fields.call_id("callId")?;

@@ -5,7 +5,7 @@ use crate::call::machine::Applied;
 use crate::call::model::Call;
 use crate::call::participant::Settings;
 use crate::call::state::Quality;
-use crate::call::tests::script::{Life, invitee, user};
+use crate::call::tests::script::{BEGIN, Life, invitee, recording, user};
 
 /// One user of each column, named by its first letter; `t` is there to be talked to, and `x` was
 /// removed. What follows is in the cells: `nothing`, what the first event says, or the refusal.
@@ -19,6 +19,9 @@ toggle         | updated     | updated   | Forbidden  | Forbidden  | Forbidden  
 invite         | incoming    | incoming  | Forbidden  | Forbidden  | Forbidden  | Forbidden  | Forbidden  | Forbidden
 ring again     | incoming    | incoming  | Forbidden  | Forbidden  | Forbidden  | Forbidden  | Forbidden  | Forbidden
 remove         | left        | Forbidden | Forbidden  | Forbidden  | Forbidden  | Forbidden  | Forbidden  | Forbidden
+mute           | updated     | Forbidden | Forbidden  | Forbidden  | Forbidden  | Forbidden  | Forbidden  | Forbidden
+record         | recording   | Forbidden | Forbidden  | Forbidden  | Forbidden  | Forbidden  | Forbidden  | Forbidden
+stop recording | NotRecording | Forbidden | Forbidden | Forbidden  | Forbidden  | Forbidden  | Forbidden  | Forbidden
 quality        | quality     | quality   | Forbidden  | Forbidden  | Forbidden  | Forbidden  | Forbidden  | Forbidden
 media up       | nothing     | nothing   | NotJoined  | NotJoined  | NotJoined  | NotJoined  | NotJoined  | Forbidden
 hears a toggle | yes         | yes       | yes        | no         | no         | yes        | no         | no
@@ -36,6 +39,9 @@ toggle         | Over        | Over      | Over       | Over       | Over       
 invite         | Over        | Over      | Over       | Over       | Over       | Over       | Over       | Forbidden
 ring again     | Over        | Over      | Over       | Over       | Over       | Over       | Over       | Forbidden
 remove         | Over        | Over      | Over       | Over       | Over       | Over       | Over       | Forbidden
+mute           | Over        | Over       | Over       | Over       | Over       | Over       | Over       | Forbidden
+record         | Over        | Over       | Over       | Over       | Over       | Over       | Over       | Forbidden
+stop recording | Over        | Over       | Over       | Over       | Over       | Over       | Over       | Forbidden
 quality        | Over        | Over      | Over       | Over       | Over       | Over       | Over       | Forbidden
 media up       | Over        | Over      | Over       | Over       | Over       | Over       | Over       | Forbidden
 ";
@@ -70,7 +76,10 @@ fn command(row: &str, who: &str) -> Command {
         "ring again" => Command::Invite { by: who, invitees: vec![invitee("d", false)] },
         "remove" => Command::Remove { by: who, user: user("t") },
         "quality" => Command::Sampled { user: who, quality: Quality::Good },
-        "media up" => Command::MediaUp { user: who },
+        "mute" => Command::Mute { by: who, user: user("t"), settings: muted },
+        "record" => Command::StartRecording { by: who, recording: recording(BEGIN) },
+        "stop recording" => Command::StopRecording { by: who },
+        "media up" => Command::MediaUp { user: who, session: None },
         _ => panic!("no such row: {row}"),
     }
 }
@@ -111,10 +120,13 @@ fn told(call: &Call, result: Result<Applied, Refusal>) -> String {
         Event::ParticipantLeft { .. } => "left",
         Event::ParticipantUpdated { .. } => "updated",
         Event::QualityChanged { .. } => "quality",
+        Event::RecordingStarted { .. } => "recording",
         Event::Ended { .. } => "ended",
         Event::Cancelled { .. }
         | Event::HandledElsewhere { .. }
         | Event::StateChanged { .. }
+        | Event::IceServers
+        | Event::RecordingStopped { .. }
         | Event::EndingSoon { .. } => "unexpected",
     };
     assert_eq!(call.state.is_terminal(), word == "ended", "{word}");
@@ -144,7 +156,7 @@ fn check(table: &str, life: impl Fn() -> Life) -> usize {
 
 #[test]
 fn of_a_live_call() {
-    assert_eq!(check(LIVE, everyone), 96);
+    assert_eq!(check(LIVE, everyone), 120);
 }
 
 #[test]
@@ -154,5 +166,5 @@ fn of_a_call_that_is_over() {
         life.line("a ends");
         life
     };
-    assert_eq!(check(OVER, over), 80);
+    assert_eq!(check(OVER, over), 104);
 }

@@ -1,4 +1,4 @@
-//! Media, settings and quality.
+//! Media through LiveKit: whose is up, as webhooks, clients and the room itself say.
 
 use expect_test::expect;
 
@@ -142,8 +142,13 @@ fn an_answer_that_comes_too_late_changes_nothing() {
         b media up
             #6 state connected -> a b
             = connected: a=connected b=connected
-        checked
+        checked asked=20s
             nothing
+        checked
+            #7 updated a=connecting+mic -> a b
+            #8 updated b=connecting+mic -> a b
+            #9 state reconnecting -> a b
+            = reconnecting: a=connecting b=connecting
     "#]]);
 }
 
@@ -195,17 +200,18 @@ fn sockets_gone_but_media_up() {
             #8 state reconnecting -> a b
             = reconnecting: a=connected b=reconnecting
         wait 10s
-        b media up
+        b media up sid=2 since=2
             #9 updated b=connected+mic -> a b
             #10 state connected -> a b
             = connected: a=connected b=connected
-        b media down
+        b media down sid=2
             #11 updated b=reconnecting+mic -> a b
             #12 state reconnecting -> a b
             = reconnecting: a=connected b=reconnecting
         wait 30s
           at 40s
             #13 left b (network_error) -> a b
+            who is in the room?
             #14 ended ended/network_error by nobody, 40s -> a b
             = ended/network_error: a=left b=left
     "#]]);
@@ -232,7 +238,7 @@ fn media_gone_but_a_socket_is_there() {
             #8 state reconnecting -> a b
             = reconnecting: a=connected b=connecting
         wait 60s
-        b media up
+        b media up sid=2 since=2
             #9 updated b=connected+mic -> a b
             #10 state connected -> a b
             = connected: a=connected b=connected
@@ -264,83 +270,78 @@ fn media_of_a_client_without_a_socket_is_gone() {
         wait 30s
           at 30s
             #9 left b (network_error) -> a b
+            who is in the room?
             #10 ended ended/network_error by nobody, 30s -> a b
             = ended/network_error: a=left b=left
     "#]]);
 }
 
 #[test]
-fn settings() {
+fn a_second_device_takes_over() {
     check(&expect![[r#"
-        a calls b c
-            #1 incoming until 60s (of a b c) -> b c
-            = ringing: a=connecting b=invited c=invited
+        a calls b livekit
+            #1 incoming until 60s (of a b) -> b
+            = ringing: a=connecting b=invited
         b joins
-            #2 accepted b -> a b c
+            #2 accepted b -> a b
             #3 handled_elsewhere b -> b
-            #4 joined b=connecting+mic -> a b c
-            #5 state connecting -> a b c
-            #6 state connected -> a b c
-            = connected: a=connected b=connected c=invited
-        b sets mic=off cam=on
-            #7 updated b=connected+cam -> a b c
-        b sets mic=off cam=on
+            #4 joined b=connecting+mic -> a b
+            #5 state connecting -> a b
+            = connecting: a=connecting b=connecting
+        a media up
+        b media up sid=1 since=1
+            #6 state connected -> a b
+            = connected: a=connected b=connected
+        b media up sid=2 since=2
+        b media down sid=1
             nothing
-        a sets screen=on
-            #8 updated a=connected+mic+screen -> a b c
-        c sets mic=off
-            refused: you may not do this in this call
+        b media up sid=1 since=1
+            nothing
+        b media down sid=2
+            #7 updated b=connecting+mic -> a b
+            #8 state reconnecting -> a b
+            = reconnecting: a=connected b=connecting
+        b media up sid=2 since=2
+            nothing
+        checked a b sid=2 since=2
+            #9 updated b=connected+mic -> a b
+            #10 state connected -> a b
+            = connected: a=connected b=connected
     "#]]);
 }
 
 #[test]
-fn a_shared_screen_is_gone_with_its_owner() {
+fn the_room_is_asked_and_knows_better() {
     check(&expect![[r#"
-        a calls b c
-            #1 incoming until 60s (of a b c) -> b c
-            = ringing: a=connecting b=invited c=invited
+        a calls b livekit
+            #1 incoming until 60s (of a b) -> b
+            = ringing: a=connecting b=invited
         b joins
-            #2 accepted b -> a b c
+            #2 accepted b -> a b
             #3 handled_elsewhere b -> b
-            #4 joined b=connecting+mic -> a b c
-            #5 state connecting -> a b c
-            #6 state connected -> a b c
-            = connected: a=connected b=connected c=invited
-        b sets screen=on mic=off
-            #7 updated b=connected+screen -> a b c
-        b ends
-            #8 left b (left) -> a b c
-            #9 state reconnecting -> a c
-            = reconnecting: a=connected b=left c=invited
-        b joins
-            #10 joined b=connected+mic -> a b c
-            #11 state connected -> a b c
-            = connected: a=connected b=connected c=invited
-    "#]]);
-}
-
-#[test]
-fn quality() {
-    check(&expect![[r#"
-        a calls b c
-            #1 incoming until 60s (of a b c) -> b c
-            = ringing: a=connecting b=invited c=invited
-        b joins
-            #2 accepted b -> a b c
-            #3 handled_elsewhere b -> b
-            #4 joined b=connecting+mic -> a b c
-            #5 state connecting -> a b c
-            #6 state connected -> a b c
-            = connected: a=connected b=connected c=invited
-        b rated excellent
-            #7 quality b excellent (was none) -> a b
-        b rated excellent
+            #4 joined b=connecting+mic -> a b
+            #5 state connecting -> a b
+            = connecting: a=connecting b=connecting
+        checked
             nothing
-        b rated poor
-            #8 quality b poor (was excellent) -> a b
-        c rated good
-            refused: you may not do this in this call
-        a rated good
-            #9 quality a good (was none) -> a b
+        a media up
+        b media up
+            #6 state connected -> a b
+            = connected: a=connected b=connected
+        b sockets gone
+        wait 5s
+        checked a asked=0s
+            nothing
+        checked a
+            #7 updated b=reconnecting+mic -> a b
+            #8 state reconnecting -> a b
+            = reconnecting: a=connected b=reconnecting
+        wait 5s
+        checked a b
+            #9 updated b=connected+mic -> a b
+            #10 state connected -> a b
+            = connected: a=connected b=connected
+        checked a b
+            nothing
     "#]]);
 }

@@ -1,118 +1,24 @@
 //! Random lives: any command in any order at any time, restarts between, and what holds always.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use proptest::prelude::{Just, Strategy, any, prop, prop_assert, prop_assert_eq, proptest};
-use proptest::prop_oneof;
+use proptest::prelude::{prop, prop_assert, prop_assert_eq, proptest};
 use proptest::test_runner::{Config, TestCaseError};
 
 use crate::call::command::{Command, Effect, Event, Notice, Refusal, Start};
-use crate::call::id::{DeviceId, UserId};
+use crate::call::id::UserId;
 use crate::call::machine::Applied;
 use crate::call::model::Call;
-use crate::call::participant::{Participant, Settings};
-use crate::call::state::{ConnectionState, MediaPath, Quality, State};
-use crate::call::tests::script::{BEGIN, LIMITS, invitee, start, user};
+use crate::call::participant::Participant;
+use crate::call::state::{ConnectionState, State};
+use crate::call::tests::happenings::{Happening, beginning, happening};
+use crate::call::tests::script::{BEGIN, LIMITS};
 use crate::call::time::Timestamp;
-
-/// Whoever may appear: `a` calls, `a` to `e` may belong to the call, `x` may not.
-const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "x"];
 
 /// Ticks at one moment after which nothing more may be due at that moment.
 const TICKS_AT_ONCE_MAX: usize = 3;
 
-/// One thing that happens to a call.
-#[derive(Debug, Clone)]
-enum Happening {
-    Asked(Command),
-    /// Time passes as the deadline loop sees it.
-    Passed(Duration),
-    /// Time passes unseen.
-    Slept(Duration),
-    /// Time passes until something is due.
-    Due,
-    Restarted,
-}
-
 type Checked = Result<(), TestCaseError>;
-
-fn someone() -> impl Strategy<Value = UserId> + Clone {
-    prop::sample::select(&NAMES[..]).prop_map(user)
-}
-
-fn settings() -> impl Strategy<Value = Settings> {
-    any::<(Option<bool>, Option<bool>, Option<bool>)>()
-        .prop_map(|(audio, video, screen_share)| Settings { audio, video, screen_share })
-}
-
-/// Two devices a user, or one that is not named.
-fn device() -> impl Strategy<Value = Option<DeviceId>> {
-    prop::option::of(prop_oneof![Just("d1"), Just("d2")])
-        .prop_map(|it| it.map(|it| DeviceId::parse(it).unwrap()))
-}
-
-fn join() -> impl Strategy<Value = Command> {
-    (someone(), settings(), device(), any::<bool>()).prop_map(|(user, settings, device, online)| {
-        Command::Join { user, settings, device, online }
-    })
-}
-
-fn invite() -> impl Strategy<Value = Command> {
-    let called = (prop::sample::select(&NAMES[..5]), prop::bool::weighted(0.2));
-    (someone(), prop::collection::vec(called, 1..4)).prop_map(|(by, called)| Command::Invite {
-        by,
-        invitees: called.into_iter().map(|(name, busy)| invitee(name, busy)).collect(),
-    })
-}
-
-fn command() -> impl Strategy<Value = Command> {
-    prop_oneof![
-        8 => join(),
-        3 => invite(),
-        2 => someone().prop_map(|user| Command::Rings { user }),
-        2 => someone().prop_map(|user| Command::Decline { user }),
-        2 => someone().prop_map(|user| Command::End { user }),
-        1 => (someone(), someone()).prop_map(|(by, user)| Command::Remove { by, user }),
-        2 => (someone(), settings())
-            .prop_map(|(user, settings)| Command::Change { user, settings }),
-        4 => someone().prop_map(|user| Command::MediaUp { user }),
-        2 => someone().prop_map(|user| Command::MediaDown { user }),
-        3 => someone().prop_map(|user| Command::SocketsGone { user }),
-        3 => someone().prop_map(|user| Command::SocketBack { user }),
-        1 => (someone(), prop::sample::select(Quality::ALL))
-            .prop_map(|(user, quality)| Command::Sampled { user, quality }),
-        1 => prop::collection::vec(someone(), 0..4)
-            .prop_map(|present| Command::MediaChecked { present }),
-        1 => Just(Command::Tick),
-    ]
-}
-
-fn happening() -> impl Strategy<Value = Happening> {
-    let time = || (0_u64..70_000).prop_map(Duration::from_millis);
-    prop_oneof![
-        20 => command().prop_map(Happening::Asked),
-        3 => time().prop_map(Happening::Passed),
-        1 => time().prop_map(Happening::Slept),
-        2 => Just(Happening::Due),
-        1 => Just(Happening::Restarted),
-    ]
-}
-
-fn beginning() -> impl Strategy<Value = Start> {
-    let called = prop::collection::vec(prop::bool::weighted(0.1), 1..5);
-    let few = (any::<bool>(), prop::bool::weighted(0.2), any::<bool>(), 0_u16..4);
-    (called, few, 1_u64..400).prop_map(|(busy, (livekit, silent, online, spare), duration)| {
-        let mut start = start(&[]);
-        start.invitees = NAMES[1..].iter().zip(busy).map(|(it, busy)| invitee(it, busy)).collect();
-        start.media = if livekit { MediaPath::Livekit } else { MediaPath::Peer };
-        (start.silent, start.online) = (silent, online);
-        let called = u16::try_from(start.invitees.len()).unwrap();
-        start.limits.participants = (1 + called + spare).min(5);
-        start.limits.duration = Duration::from_secs(duration);
-        start
-    })
-}
 
 /// A call and what its users have been told.
 struct Witness {
@@ -263,7 +169,10 @@ impl Witness {
             | Event::ParticipantLeft { .. }
             | Event::ParticipantUpdated { .. }
             | Event::QualityChanged { .. }
-            | Event::EndingSoon { .. } => return Ok(from),
+            | Event::EndingSoon { .. }
+            | Event::IceServers
+            | Event::RecordingStarted { .. }
+            | Event::RecordingStopped { .. } => return Ok(from),
         };
         prop_assert!(first || from.may_become(next), "{:?} -> {:?}", from, next);
         Ok(next)
@@ -297,7 +206,10 @@ impl Witness {
                 | Event::ParticipantUpdated { .. }
                 | Event::StateChanged { .. }
                 | Event::QualityChanged { .. }
-                | Event::EndingSoon { .. } => false,
+                | Event::EndingSoon { .. }
+                | Event::IceServers
+                | Event::RecordingStarted { .. }
+                | Event::RecordingStopped { .. } => false,
             };
             let listened = before.participant(user).is_some_and(Participant::listens);
             prop_assert!(own || now.listens() || listened, "{:?} for one who is gone", notice);
@@ -329,6 +241,7 @@ impl Witness {
             call.started_at.is_some(),
             call.duration().is_some() || connected_once(call)
         );
+        prop_assert!(call.recording.is_none() || !call.state.is_terminal());
         call.participants.iter().try_for_each(|it| settled(call, it))
     }
 }
@@ -347,6 +260,7 @@ fn settled(call: &Call, it: &Participant) -> Checked {
     prop_assert!(it.connection != ConnectionState::Reconnecting || it.grace_deadline.is_some());
     prop_assert!(!it.screen_share || it.is_joined());
     prop_assert!(!it.media_up || it.is_joined());
+    prop_assert!(it.session.is_none() || it.is_joined());
     let stayed = it.joined_at.zip(it.left_at).is_none_or(|(joined, left)| left >= joined);
     prop_assert!(stayed, "left before it joined");
     Ok(())

@@ -163,6 +163,7 @@ fn media_through_livekit_outlives_a_restart() {
         wait 30s
           at 100s
             #9 left b (network_error) -> a b
+            who is in the room?
             #10 ended ended/network_error by nobody, 100s -> a b
             = ended/network_error: a=left b=left
     "#]]);

@@ -1,13 +1,16 @@
 //! Scripts: one line is one thing that happens, and under it, indented, stands what follows: the
 //! events with their numbers and receivers, and how everyone then stands (`=`), where that changed.
 //!
-//! `a calls b c [silent] [livekit] [offline] [video] [cap=3] [max=30s] [busy=c]` begins; then
-//! `b rings`, `b joins [on=b1] [offline] [mic=off] [cam=on]`, `b declines`, `b ends`,
-//! `a invites c [busy=c]`, `a removes b`, `b sets mic=off cam=on screen=on`, `b media up|down`,
-//! `b sockets gone|back`, `b rated poor`, `checked a b`, `abort`, `tick`, `restart`,
+//! `a calls b c [silent] [livekit] [offline] [video] [cap=3] [max=30s] [busy=c] [ice=40s]` begins;
+//! then `b rings`, `b joins [on=b1] [offline] [mic=off] [cam=on]`, `b declines`, `b ends`,
+//! `a invites c [busy=c]`, `a removes b`, `b sets mic=off cam=on screen=on`, `a mutes b mic=off`,
+//! `b media up [sid=x] [since=5]`, `b media down [sid=x]`, `b sockets gone|back`, `b rated poor`,
+//! `checked a b [asked=5s]`, `a records`, `a stops`, `recording over [url=u]`, `abort`, `tick`,
+//! `restart`,
 //! `wait 60s` (time looks at each deadline) and `sleep 60s` (it does not: the process is down).
 
 use std::fmt::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use expect_test::Expect;
@@ -17,7 +20,8 @@ use crate::call::command::{Command, Effect, Event, Invitee, Notice, Start};
 use crate::call::id::{CallId, DeviceId, UserId};
 use crate::call::machine::Applied;
 use crate::call::model::{Call, Limits};
-use crate::call::participant::{Participant, Settings};
+use crate::call::participant::{MediaSession, Participant, Settings};
+use crate::call::recording::Recording;
 use crate::call::state::{CallType, MediaPath, Quality};
 use crate::call::time::Timestamp;
 
@@ -35,6 +39,7 @@ pub(super) const LIMITS: Limits = Limits {
     alone: Duration::from_mins(1),
     duration: Duration::from_hours(4),
     participants: 8,
+    ice_renewal: None,
 };
 
 /// Does what the lines of `script` say, and compares what follows with what stands under them.
@@ -145,6 +150,7 @@ impl Life {
         if let Some(max) = words.value("max") {
             start.limits.duration = seconds(max);
         }
+        start.limits.ice_renewal = words.value("ice").map(seconds);
         let (call, applied) = Call::start(start, BEGIN);
         let mut life = Self { call, now: BEGIN, told: String::new(), shown: String::new() };
         life.say(first);
@@ -164,7 +170,7 @@ impl Life {
                 self.call.restore(self.now);
                 self.show();
             }
-            _ => self.apply(command(&words)),
+            _ => self.apply(command(&words, self.now)),
         }
     }
 
@@ -200,6 +206,10 @@ impl Life {
                 Effect::Notify(notice) => notified(notice),
                 Effect::Unavailable(user, why) => format!("unavailable: {user} {why:?}"),
                 Effect::CheckMedia => "who is in the room?".to_owned(),
+                Effect::Mute(user, _) => format!("mute {user}"),
+                Effect::RecordingStarted(it) => format!("note recording {}", it.egress),
+                Effect::RecordingStopped(it) => format!("stop recording {}", it.egress),
+                Effect::Noted => "noted".to_owned(),
             };
             writeln!(self.told, "    {line}").unwrap();
         }
@@ -223,7 +233,18 @@ impl Life {
     }
 }
 
-fn command(words: &Words<'_>) -> Command {
+/// A stay in the room; without a name, the user's first.
+fn session(words: &Words<'_>, who: &str) -> MediaSession {
+    let since_ms = words.value("since").map_or(0, |it| it.parse().unwrap());
+    MediaSession { sid: words.value("sid").unwrap_or(who).into(), since_ms }
+}
+
+/// The only recording there is.
+pub(super) fn recording(now: Timestamp) -> Recording {
+    Recording { id: Uuid::from_u128(9), egress: "e".into(), started_at: now, key: "k".into() }
+}
+
+fn command(words: &Words<'_>, now: Timestamp) -> Command {
     let who = words.0[0];
     let what = words.0.get(1).copied().unwrap_or_default();
     let third = words.0.get(2).copied().unwrap_or_default();
@@ -231,7 +252,19 @@ fn command(words: &Words<'_>) -> Command {
         ("tick", ..) => Command::Tick,
         ("abort", ..) => Command::Abort,
         ("checked", ..) => {
-            Command::MediaChecked { present: words.0[1..].iter().map(|it| user(it)).collect() }
+            let there = words.0[1..].iter().filter(|it| it.len() == 1);
+            let present = there.map(|it| (user(it), session(words, it))).collect();
+            // Asked just after all that is known, but where the line says otherwise.
+            let asked = words.value("asked").map(|it| BEGIN.plus(seconds(it)));
+            Command::MediaChecked { present, asked: asked.unwrap_or(Timestamp(now.0 + 1)) }
+        }
+        ("recording", "over", _) => {
+            Command::RecordingOver { id: recording(now).id, url: words.value("url").map(Arc::from) }
+        }
+        (_, "records", _) => Command::StartRecording { by: user(who), recording: recording(now) },
+        (_, "stops", _) => Command::StopRecording { by: user(who) },
+        (_, "mutes", _) => {
+            Command::Mute { by: user(who), user: user(third), settings: words.settings() }
         }
         (_, "rings", _) => Command::Rings { user: user(who) },
         (_, "joins", _) => Command::Join {
@@ -245,8 +278,12 @@ fn command(words: &Words<'_>) -> Command {
         (_, "invites", _) => Command::Invite { by: user(who), invitees: words.invitees() },
         (_, "removes", _) => Command::Remove { by: user(who), user: user(third) },
         (_, "sets", _) => Command::Change { user: user(who), settings: words.settings() },
-        (_, "media", "up") => Command::MediaUp { user: user(who) },
-        (_, "media", "down") => Command::MediaDown { user: user(who) },
+        (_, "media", "up") => {
+            Command::MediaUp { user: user(who), session: Some(session(words, who)) }
+        }
+        (_, "media", "down") => {
+            Command::MediaDown { user: user(who), sid: session(words, who).sid }
+        }
         (_, "sockets", "gone") => Command::SocketsGone { user: user(who) },
         (_, "sockets", "back") => Command::SocketBack { user: user(who) },
         (_, "rated", _) => {
@@ -292,6 +329,11 @@ fn told(event: &Event) -> String {
             format!("quality {user} {} (was {before})", quality.as_str())
         }
         Event::EndingSoon { ends_at } => format!("ending_soon at {}", at(*ends_at)),
+        Event::IceServers => "ice servers".to_owned(),
+        Event::RecordingStarted { user, .. } => format!("recording started by {user}"),
+        Event::RecordingStopped { user, .. } => {
+            format!("recording stopped by {}", user.as_ref().map_or("nobody", UserId::as_str))
+        }
         Event::Ended { user, state, reason, duration } => {
             let by = user.as_ref().map_or("nobody", UserId::as_str);
             let long = duration.map_or("never connected".to_owned(), |it| format!("{it}s"));

@@ -5,7 +5,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use crate::call::id::{CallId, UserId};
-use crate::call::record::{CallFacts, CallRecord, ParticipantRecord};
+use crate::call::record::{CallFacts, CallRecord, ParticipantRecord, RecordingRecord};
 use crate::call::state::Quality;
 use crate::call::time::Timestamp;
 use crate::store::history::HistoryQuery;
@@ -205,6 +205,21 @@ fn summary(row: &tokio_postgres::Row) -> Result<QualitySummary, ReadError> {
             round_trip_time.average,
         ),
     })
+}
+
+/// The recordings of a call.
+pub(in crate::store) struct PastRecordings(pub(crate) CallId);
+
+impl AsyncRead<Vec<RecordingRecord>> for PastRecordings {
+    async fn on(self, client: &Object) -> Result<Vec<RecordingRecord>, ReadError> {
+        let sql = format!(
+            "SELECT {} FROM call_recordings r WHERE r.call_id = $1 ORDER BY r.started_at, r.id",
+            rows::RECORDING
+        );
+        let statement = client.prepare_cached(&sql).await?;
+        let found = client.query(&statement, &[&self.0.0]).await?;
+        found.iter().map(read::recording).collect()
+    }
 }
 
 /// Events of a call after number `after` that were meant for `user`.

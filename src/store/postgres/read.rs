@@ -9,8 +9,10 @@ use tokio_postgres::types::FromSql;
 use uuid::Uuid;
 
 use crate::call::id::{CallId, ChatId, UserId};
-use crate::call::record::{CallRecord, ParticipantRecord};
-use crate::call::state::{CallType, ConnectionState, EndReason, Quality, Role, State};
+use crate::call::record::{CallRecord, ParticipantRecord, RecordingRecord};
+use crate::call::state::{
+    CallType, ConnectionState, EndReason, Quality, RecordingStatus, Role, State,
+};
 use crate::call::time::Timestamp;
 use crate::store::error::{Kind, StoreError};
 use crate::store::postgres::connect::{Postgres, Server, Shared, kind_of};
@@ -125,6 +127,24 @@ pub(in crate::store) fn call(row: &Row) -> Result<CallRecord, ReadError> {
         end_reason: optional(row, 12, EndReason::parse)?,
         epoch: natural(row, 13)?,
         seq: natural(row, 14)?,
+        recorded: row.try_get(15)?,
+        recording_url: optional(row, 16, |it: &str| Some(it.into()))?,
+    })
+}
+
+/// Reads a recording from the columns of [`RECORDING`](crate::store::rows::RECORDING).
+pub(in crate::store) fn recording(row: &Row) -> Result<RecordingRecord, ReadError> {
+    let number = |it: i64| u64::try_from(it).ok();
+    Ok(RecordingRecord {
+        id: row.try_get(0)?,
+        call: CallId(row.try_get(1)?),
+        started_at: Timestamp(row.try_get(2)?),
+        ended_at: optional(row, 3, |it| Some(Timestamp(it)))?,
+        duration: optional(row, 4, number)?,
+        file_size: optional(row, 5, number)?,
+        key: optional(row, 6, |it: &str| Some(it.into()))?,
+        url: optional(row, 7, |it: &str| Some(it.into()))?,
+        status: word(row, 8, RecordingStatus::parse)?,
     })
 }
 

@@ -1,0 +1,95 @@
+//! Things to be done once in a room: muting somebody, ending a recording.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use livekit_protocol::TrackSource;
+
+use crate::app::App;
+use crate::call::id::{CallId, UserId};
+use crate::call::participant::Settings;
+use crate::media::error::{Kind, MediaError};
+use crate::media::livekit::{Guest, LiveKit};
+
+/// How often a chore is tried.
+const TRIES_MAX: u32 = 6;
+/// How long to wait before it is tried again.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// Something to be done once.
+#[derive(Debug, Clone)]
+pub(super) struct Chore {
+    pub(super) what: Work,
+    tries: u32,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Work {
+    /// Mute what the user sends: those settings that are `Some(false)`.
+    Mute(UserId, Settings),
+    /// End that recording.
+    Stop(Arc<str>),
+    /// End every recording of ours that goes on without the call knowing of it.
+    StopUnknown,
+}
+
+impl Chore {
+    pub(super) fn new(what: Work) -> Self {
+        Self { what, tries: 0 }
+    }
+}
+
+impl App {
+    /// Does it, or sees that it is tried again.
+    pub(super) async fn do_chore(
+        &self,
+        livekit: &LiveKit,
+        call: CallId,
+        guests: &[Guest],
+        chore: Chore,
+    ) {
+        let done = match &chore.what {
+            Work::Mute(user, settings) => mute(livekit, call, guests, (user, *settings)).await,
+            Work::Stop(egress) => livekit.stop_egress(egress).await,
+            Work::StopUnknown => self.stop_unknown(livekit, call).await,
+        };
+        let Err(error) = done else { return };
+        let Chore { what, tries } = chore;
+        if tries + 1 < TRIES_MAX && error.kind != Kind::Refused {
+            self.rooms.look_and(call, Chore { what, tries: tries + 1 }, PAUSE);
+        } else {
+            tracing::warn!(error = error.in_full(), %call, "something was not done in a room");
+        }
+    }
+
+    async fn stop_unknown(&self, livekit: &LiveKit, call: CallId) -> Result<(), MediaError> {
+        let known = self.calls.read(call, |it| it.recording.as_ref().map(|it| it.id)).flatten();
+        for it in livekit.egresses(call).await? {
+            if it.goes_on_for(call) && Some(it.id) != known {
+                livekit.stop_egress(&it.egress).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn mute(
+    livekit: &LiveKit,
+    call: CallId,
+    guests: &[Guest],
+    (user, settings): (&UserId, Settings),
+) -> Result<(), MediaError> {
+    let off = |source: TrackSource| match source {
+        TrackSource::Microphone => settings.audio == Some(false),
+        TrackSource::Camera => settings.video == Some(false),
+        TrackSource::ScreenShare | TrackSource::ScreenShareAudio => {
+            settings.screen_share == Some(false)
+        }
+        TrackSource::Unknown => false,
+    };
+    let tracks = guests.iter().filter(|it| it.user == *user).flat_map(|it| &it.tracks);
+    for track in tracks.filter(|it| !it.muted && off(it.source)) {
+        livekit.mute(call, user, &track.sid).await?;
+    }
+    Ok(())
+}

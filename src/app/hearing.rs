@@ -1,0 +1,135 @@
+//! What LiveKit reports: believed where it is fresh and clear, and else a reason to look for oneself.
+//!
+//! Reports come late, twice, in another order or not at all. A stay is known by its id and by when it
+//! began, so that the end of an old one says nothing of a new one; and a look at the room
+//! ([`rooms`](crate::app::rooms)) finds what no report told.
+
+use std::time::Duration;
+
+use metrics::counter;
+use quick_cache::sync::Cache;
+
+use crate::app::App;
+use crate::app::error::AppError;
+use crate::auth::Unauthorized;
+use crate::call::command::Command;
+use crate::call::id::CallId;
+use crate::call::model::Call;
+use crate::config::rates::Rule;
+use crate::limits::Key;
+use crate::media::webhook::{News, Unheard, Webhook};
+use crate::telemetry::LIVEKIT_WEBHOOKS_TOTAL;
+use crate::wire::fields::Malformed;
+
+/// Reports that are remembered, so that none counts twice: LiveKit sends one five times at most, within
+/// 15 s.
+const REMEMBERED_MAX: usize = 10_000;
+/// A report that is older tells of a state that may long be another (fault F17).
+const AGE_MAX: Duration = Duration::from_secs(5 * 60 + 30);
+/// How long one device takes to take over from another; LiveKit was seen to need 0.13 s.
+const TAKEOVER: Duration = Duration::from_secs(1);
+
+/// The reports that have been heard.
+pub(super) struct Heard(Cache<Box<str>, ()>);
+
+impl Default for Heard {
+    fn default() -> Self {
+        Self(Cache::new(REMEMBERED_MAX))
+    }
+}
+
+impl Heard {
+    /// Whether this one is new; from now on it is not.
+    fn is_new(&self, id: &str) -> bool {
+        let new = self.0.get(id).is_none();
+        if new {
+            self.0.insert(id.into(), ());
+        }
+        new
+    }
+}
+
+impl App {
+    /// Takes a report of LiveKit; `authorization` is its header as it came, `body` its raw bytes.
+    pub async fn hear(&self, authorization: &str, body: &[u8]) -> Result<(), AppError> {
+        let count = |what: &'static str| {
+            counter!(LIVEKIT_WEBHOOKS_TOTAL, "outcome" => what).increment(1);
+        };
+        let livekit = self.livekit().ok_or(Unauthorized::Invalid)?;
+        let heard = livekit.hear(authorization, body).map_err(|why| {
+            count("refused");
+            match why {
+                Unheard::Unsigned => AppError::from(Unauthorized::Invalid),
+                Unheard::Unreadable => {
+                    Malformed::new("body", "something else", "a webhook of LiveKit").into()
+                }
+            }
+        })?;
+        self.rates.check(Rule::Webhook, Key::All)?;
+        let Some(call) = heard.call else {
+            count("of_others");
+            return Ok(());
+        };
+        if !heard.id.is_empty() && !self.heard.is_new(&heard.id) {
+            count("again");
+            return Ok(());
+        }
+        count("taken");
+        let late = self.clock.wall().since(heard.at) > AGE_MAX;
+        match heard {
+            Webhook { news: News::Egress(progress), .. } => {
+                self.recording_progress(call, &progress).await
+            }
+            Webhook { news, .. } => {
+                self.believe(call, news, late);
+                Ok(())
+            }
+        }
+    }
+
+    fn believe(&self, call: CallId, news: News, late: bool) {
+        match news {
+            News::Joined { user, session } => {
+                let joined = self.calls.read(call, |it| it.is_joined(&user)).unwrap_or(false);
+                if late || !joined {
+                    // One who must not be there is put out; a room without a call goes.
+                    self.rooms.look(call);
+                } else {
+                    self.tell(call, Command::MediaUp { user, session: Some(session) });
+                }
+            }
+            News::Left { replaced: true, .. } => self.rooms.look_in(call, TAKEOVER),
+            News::Left { .. } | News::Sends { .. } if late => self.look_if_live(call),
+            News::Left { user, session, .. } => {
+                self.tell(call, Command::MediaDown { user, sid: session.sid });
+            }
+            News::Sends { user, sid, settings } => {
+                // What an old stay no longer sends says nothing of the present one.
+                let present = |it: &Call| {
+                    let member = it.participant(&user)?;
+                    let known = member.session.as_ref().is_none_or(|it| it.sid == sid);
+                    let user = user.clone();
+                    (member.is_joined() && known).then_some(Command::Change { user, settings })
+                };
+                if self.nudge_if(call, present).is_err() {
+                    tracing::debug!(%call, "no place for what somebody sends");
+                }
+            }
+            News::RoomOver => self.look_if_live(call),
+            News::Egress(_) | News::Other => {}
+        }
+    }
+
+    /// Tells the call; where the journal has no place for it now, the next look will.
+    fn tell(&self, call: CallId, command: Command) {
+        if self.nudge_if(call, |_| Some(command)).is_err() {
+            self.rooms.look_in(call, TAKEOVER);
+        }
+    }
+
+    fn look_if_live(&self, call: CallId) {
+        if self.calls.read(call, |_| ()).is_some() {
+            self.rooms.look(call);
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Recordings, what the initiator turns off, and credentials that are renewed.
+
+use expect_test::expect;
+
+use crate::call::tests::script::check;
+
+#[test]
+fn one_recording_at_a_time_by_the_initiator() {
+    check(&expect![[r#"
+        a calls b livekit
+            #1 incoming until 60s (of a b) -> b
+            = ringing: a=connecting b=invited
+        b records
+            refused: you may not do this in this call
+        a records
+            #2 recording started by a -> a b
+            note recording e
+        a records
+            refused: this call is being recorded already
+        b joins
+            #3 accepted b -> a b
+            #4 handled_elsewhere b -> b
+            #5 joined b=connecting+mic -> a b
+            #6 state connecting -> a b
+            = connecting: a=connecting b=connecting
+        b stops
+            refused: you may not do this in this call
+        a stops
+            #7 recording stopped by a -> a b
+            stop recording e
+        a stops
+            refused: this call is not being recorded
+    "#]]);
+}
+
+#[test]
+fn no_recording_outlives_its_call() {
+    check(&expect![[r#"
+        a calls b livekit
+            #1 incoming until 60s (of a b) -> b
+            = ringing: a=connecting b=invited
+        b joins
+            #2 accepted b -> a b
+            #3 handled_elsewhere b -> b
+            #4 joined b=connecting+mic -> a b
+            #5 state connecting -> a b
+            = connecting: a=connecting b=connecting
+        a records
+            #6 recording started by a -> a b
+            note recording e
+        b ends
+            #7 left b (left) -> a b
+            who is in the room?
+            #8 recording stopped by nobody -> a
+            stop recording e
+            #9 ended ended/normal by b, never connected -> a b
+            = ended/normal: a=left b=left
+        a records
+            refused: the call is over
+    "#]]);
+}
+
+#[test]
+fn a_recording_that_ends_by_itself() {
+    check(&expect![[r#"
+        a calls b livekit
+            #1 incoming until 60s (of a b) -> b
+            = ringing: a=connecting b=invited
+        b joins
+            #2 accepted b -> a b
+            #3 handled_elsewhere b -> b
+            #4 joined b=connecting+mic -> a b
+            #5 state connecting -> a b
+            = connecting: a=connecting b=connecting
+        recording over
+            nothing
+        a records
+            #6 recording started by a -> a b
+            note recording e
+        recording over url=u
+            #7 recording stopped by nobody -> a b
+            noted
+        recording over url=u
+            nothing
+        a records
+            #8 recording started by a -> a b
+            note recording e
+        a ends
+            #9 recording stopped by nobody -> a b
+            stop recording e
+            #10 ended ended/normal by a, never connected -> a b
+            = ended/normal: a=left b=left
+        recording over url=v
+            nothing
+    "#]]);
+}
+
+#[test]
+fn the_initiator_turns_others_off() {
+    check(&expect![[r#"
+        a calls b c livekit
+            #1 incoming until 60s (of a b c) -> b c
+            = ringing: a=connecting b=invited c=invited
+        a mutes b mic=off
+            refused: userId: this user is not in the call
+        b joins
+            #2 accepted b -> a b c
+            #3 handled_elsewhere b -> b
+            #4 joined b=connecting+mic -> a b c
+            #5 state connecting -> a b c
+            = connecting: a=connecting b=connecting c=invited
+        a mutes b mic=off
+            #6 updated b=connecting -> a b c
+            mute b
+        a mutes b mic=off
+            mute b
+        b mutes a mic=off
+            refused: you may not do this in this call
+        a mutes x mic=off
+            refused: userId: this user is not in the call
+    "#]]);
+}
+
+#[test]
+fn credentials_are_renewed_for_those_who_are_in() {
+    check(&expect![[r#"
+        a calls b ice=40s
+            #1 incoming until 60s (of a b) -> b
+            = ringing: a=connecting b=invited
+        wait 50s
+          at 40s
+            #2 ice servers -> a
+        b joins
+            #3 accepted b -> a b
+            #4 handled_elsewhere b -> b
+            #5 joined b=connecting+mic -> a b
+            #6 state connecting -> a b
+            #7 state connected -> a b
+            = connected: a=connected b=connected
+        wait 60s
+          at 80s
+            #8 ice servers -> a b
+        a ends
+            #9 ended ended/normal by a, 60s -> a b
+            = ended/normal: a=left b=left
+    "#]]);
+}
+
+#[test]
+fn an_audio_call_lets_a_camera_in_only_where_one_says_so() {
+    check(&expect![[r#"
+        a calls b livekit
+            #1 incoming until 60s (of a b) -> b
+            = ringing: a=connecting b=invited
+        b joins
+            #2 accepted b -> a b
+            #3 handled_elsewhere b -> b
+            #4 joined b=connecting+mic -> a b
+            #5 state connecting -> a b
+            = connecting: a=connecting b=connecting
+        b sets cam=on
+            who is in the room?
+            #6 updated b=connecting+mic+cam -> a b
+        b sets mic=off
+            #7 updated b=connecting+cam -> a b
+        b sets cam=off
+            who is in the room?
+            #8 updated b=connecting -> a b
+    "#]]);
+}

@@ -1,0 +1,427 @@
+//! LiveKit as this service uses it: rooms, who is in them, and tokens that let people in.
+//!
+//! Every request has a deadline, waits for one of a few places, and passes a circuit breaker: a server
+//! that is away is not asked by everybody, and nobody waits for it for long.
+
+use std::collections::HashMap;
+use std::iter::Repeat;
+use std::pin::Pin;
+use std::time::Duration;
+
+use failsafe::failure_policy::{ConsecutiveFailures, consecutive_failures};
+use failsafe::{StateMachine, backoff};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use livekit_api::access_token::{Claims, TokenVerifier, VideoGrants};
+use livekit_api::services::LiveKitApi;
+use livekit_api::services::ServiceResult;
+use livekit_api::services::room::{CreateRoomOptions, UpdateParticipantOptions};
+use livekit_api::webhooks::WebhookReceiver;
+use livekit_protocol as proto;
+use metrics::counter;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+
+use crate::call::id::{CallId, UserId};
+use crate::call::participant::MediaSession;
+use crate::call::pass::{Pass, Sources};
+use crate::call::time::Timestamp;
+use crate::config::livekit::LiveKit as Settings;
+use crate::media::error::{Kind, MediaError};
+use crate::telemetry::LIVEKIT_REQUESTS_TOTAL;
+
+/// Failures in a row after which LiveKit is left alone for a while (fault F9).
+const FAILURES_MAX: u32 = 5;
+/// For how long it is.
+const REST: Duration = Duration::from_secs(5);
+/// A token is good a little before it is made: LiveKit's clock may be behind ours.
+const CLOCK_SKEW: Duration = Duration::from_secs(10);
+
+type Asked<'a, T> = Pin<Box<dyn Future<Output = ServiceResult<T>> + Send + 'a>>;
+type Breaker = StateMachine<ConsecutiveFailures<Repeat<Duration>>, ()>;
+
+/// A LiveKit server.
+pub struct LiveKit {
+    pub(super) settings: Settings,
+    pub(super) api: LiveKitApi,
+    pub(super) webhooks: WebhookReceiver,
+    signing: EncodingKey,
+    places: Semaphore,
+    breaker: Breaker,
+    /// Whose rooms these are: of several services on one server, each leaves the others' alone.
+    service: String,
+}
+
+/// What a room has to be.
+#[derive(Debug, Clone, Copy)]
+pub struct RoomWanted {
+    /// The call that it is for.
+    pub call: CallId,
+    /// How many may be in it.
+    pub participants_max: u16,
+}
+
+/// A room that there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// How many are in it.
+    pub participants: usize,
+    /// When it was made, by LiveKit's clock.
+    pub created_at: Timestamp,
+    /// Whether this service made it.
+    pub ours: bool,
+}
+
+/// Somebody in a room.
+#[derive(Debug, Clone)]
+pub struct Guest {
+    /// Who.
+    pub user: UserId,
+    /// The present stay.
+    pub session: MediaSession,
+    /// Whether media is up, and not just the line to the server.
+    pub active: bool,
+    /// What may be sent.
+    pub sources: Sources,
+    /// What is sent.
+    pub tracks: Vec<Track>,
+}
+
+/// Something that somebody sends.
+#[derive(Debug, Clone)]
+pub struct Track {
+    /// LiveKit's id of it.
+    pub sid: String,
+    /// What it shows.
+    pub source: proto::TrackSource,
+    /// Whether it is muted.
+    pub muted: bool,
+}
+
+impl LiveKit {
+    /// A server that nobody has asked yet; `service` names this service among those that use it.
+    pub fn new(settings: &Settings, service: String) -> Self {
+        let (key, secret) = (&settings.key, settings.secret.expose());
+        let api = LiveKitApi::with_api_key(&settings.api_url, key, secret);
+        let verifier = TokenVerifier::with_api_key(key, secret);
+        Self {
+            // Our own deadline and breaker stand in for the client's retries.
+            api: api.with_failover(false).with_request_timeout(settings.timeout),
+            webhooks: WebhookReceiver::new(verifier),
+            signing: EncodingKey::from_secret(secret.as_bytes()),
+            places: Semaphore::new(settings.concurrency),
+            breaker: failsafe::Config::new()
+                .failure_policy(consecutive_failures(FAILURES_MAX, backoff::constant(REST)))
+                .build(),
+            service,
+            settings: settings.clone(),
+        }
+    }
+
+    /// Where clients reach it.
+    pub fn url(&self) -> &str {
+        &self.settings.url
+    }
+
+    /// How often all rooms are to be compared with all calls.
+    pub fn check_interval(&self) -> Duration {
+        self.settings.check_interval
+    }
+
+    /// A token that lets the pass's owner into the call's room, and do there what the pass says. `now` is
+    /// wall time, which LiveKit goes by.
+    pub fn token(&self, pass: &Pass, now: Timestamp) -> Result<String, MediaError> {
+        let seconds = |it: Timestamp| usize::try_from(it.0.div_euclid(1000)).unwrap_or(0);
+        let metadata = serde_json::json!({
+            "userId": pass.user.as_str(),
+            "callId": pass.call.to_string(),
+            "role": pass.role.as_str(),
+        });
+        let claims = Claims {
+            exp: seconds(now.plus(self.settings.token_ttl)),
+            nbf: seconds(now.minus(CLOCK_SKEW)),
+            iss: self.settings.key.as_ref().to_owned(),
+            sub: pass.user.as_str().to_owned(),
+            metadata: metadata.to_string(),
+            video: VideoGrants {
+                room_join: true,
+                room: pass.call.room(),
+                can_publish: Some(true),
+                can_subscribe: Some(true),
+                can_publish_data: Some(false),
+                can_publish_sources: sources(pass.sources)
+                    .into_iter()
+                    .map(|it| it.as_str_name().to_ascii_lowercase())
+                    .collect(),
+                ..VideoGrants::default()
+            },
+            ..Claims::default()
+        };
+        encode(&Header::new(Algorithm::HS256), &claims, &self.signing)
+            .map_err(|cause| MediaError::caused("making a token", Kind::Refused, cause))
+    }
+
+    /// Makes a room; one that is there already stays as it is.
+    pub async fn create_room(&self, wanted: RoomWanted) -> Result<(), MediaError> {
+        let seconds = self.settings.empty_timeout.as_secs();
+        let empty = u32::try_from(seconds).unwrap_or(u32::MAX);
+        let options = CreateRoomOptions {
+            empty_timeout: empty,
+            departure_timeout: empty,
+            max_participants: u32::from(wanted.participants_max),
+            metadata: self.mark(wanted.call),
+            ..CreateRoomOptions::default()
+        };
+        let room = wanted.call.room();
+        let asked = async move { Box::pin(self.api.room().create_room(&room, options)).await };
+        self.ask("creating a room", asked).await.map(|_| ())
+    }
+
+    fn mark(&self, call: CallId) -> String {
+        serde_json::json!({ "callId": call.to_string(), "service": self.service }).to_string()
+    }
+
+    /// Closes a room, and with it every connection there; no token opens it again. That there is none
+    /// is as good.
+    pub async fn delete_room(&self, call: CallId) -> Result<(), MediaError> {
+        let room = call.room();
+        let asked = async move { self.api.room().delete_room(&room).await };
+        gone_is_fine(self.ask("deleting a room", asked).await)
+    }
+
+    /// All rooms that are named as calls are.
+    pub async fn rooms(&self) -> Result<HashMap<CallId, Room>, MediaError> {
+        self.listed(Vec::new()).await
+    }
+
+    /// The room of a call, where there is one.
+    pub async fn room(&self, call: CallId) -> Result<Option<Room>, MediaError> {
+        Ok(self.listed(vec![call.room()]).await?.remove(&call))
+    }
+
+    async fn listed(&self, names: Vec<String>) -> Result<HashMap<CallId, Room>, MediaError> {
+        let asked = async move { self.api.room().list_rooms(names).await };
+        let rooms = self.ask("listing rooms", asked).await?;
+        let read = |it: &proto::Room| {
+            let created_at = Timestamp(later_of(it.creation_time_ms, it.creation_time));
+            let participants = usize::try_from(it.num_participants).unwrap_or(usize::MAX);
+            let call = CallId::of_room(&it.name)?;
+            let ours = it.metadata == self.mark(call);
+            Some((call, Room { participants, created_at, ours }))
+        };
+        Ok(rooms.iter().filter_map(read).collect())
+    }
+
+    /// Who is in a call's room, machines that record or the like apart.
+    pub async fn guests(&self, call: CallId) -> Result<Vec<Guest>, MediaError> {
+        let room = call.room();
+        let asked = async move { self.api.room().list_participants(&room).await };
+        let found = match self.ask("listing participants", asked).await {
+            Err(error) if error.kind == Kind::NotFound => Vec::new(),
+            found => found?,
+        };
+        Ok(found.iter().filter_map(Guest::read).collect())
+    }
+
+    /// Puts somebody out. Their token still holds: they have to be put out again if they come back.
+    pub async fn remove(&self, call: CallId, user: &UserId) -> Result<(), MediaError> {
+        let (room, identity) = (call.room(), user.as_str().to_owned());
+        let asked = async move { self.api.room().remove_participant(&room, &identity).await };
+        gone_is_fine(self.ask("removing a participant", asked).await)
+    }
+
+    /// Mutes a track.
+    pub async fn mute(&self, call: CallId, user: &UserId, track: &str) -> Result<(), MediaError> {
+        let (room, identity, track) = (call.room(), user.as_str().to_owned(), track.to_owned());
+        let asked = async move {
+            self.api.room().mute_published_track(&room, &identity, &track, true).await.map(|_| ())
+        };
+        gone_is_fine(self.ask("muting a track", asked).await)
+    }
+
+    /// Lets somebody send what `allowed` says, and nothing else: what is sent beyond it ends.
+    pub async fn permit(
+        &self,
+        call: CallId,
+        user: &UserId,
+        allowed: Sources,
+    ) -> Result<(), MediaError> {
+        let (room, identity) = (call.room(), user.as_str().to_owned());
+        let permission = proto::ParticipantPermission {
+            can_subscribe: true,
+            can_publish: true,
+            can_publish_data: false,
+            can_publish_sources: sources(allowed).into_iter().map(i32::from).collect(),
+            ..proto::ParticipantPermission::default()
+        };
+        let options = UpdateParticipantOptions {
+            permission: Some(permission),
+            ..UpdateParticipantOptions::default()
+        };
+        let asked = async move {
+            self.api.room().update_participant(&room, &identity, options).await.map(|_| ())
+        };
+        gone_is_fine(self.ask("changing what may be sent", asked).await)
+    }
+
+    /// Asks, in time and in turn. What the client makes of a request is large: it lies on the heap.
+    fn ask<'a, T>(
+        &'a self,
+        during: &'static str,
+        asked: impl Future<Output = ServiceResult<T>> + Send + 'a,
+    ) -> impl Future<Output = Result<T, MediaError>> + Send + 'a
+    where
+        T: Send + 'a,
+    {
+        let asked = Box::pin(asked);
+        async move { self.ask_boxed(during, asked).await }
+    }
+
+    async fn ask_boxed<T>(
+        &self,
+        during: &'static str,
+        asked: Asked<'_, T>,
+    ) -> Result<T, MediaError> {
+        if !self.breaker.is_call_permitted() {
+            return Err(MediaError::new(during, Kind::Away));
+        }
+        let deadline = Instant::now() + self.settings.timeout;
+        let Ok(Ok(_place)) = timeout_at(deadline, self.places.acquire()).await else {
+            return Err(MediaError::new(during, Kind::Busy));
+        };
+        let outcome = answered(during, timeout_at(deadline, asked).await);
+        match &outcome {
+            Err(error) if error.kind == Kind::Away => self.breaker.on_error(),
+            Ok(_) | Err(_) => self.breaker.on_success(),
+        }
+        let label = outcome.as_ref().map_or_else(|error| error.kind.as_str(), |_| "ok");
+        counter!(LIVEKIT_REQUESTS_TOTAL, "outcome" => label).increment(1);
+        outcome
+    }
+}
+
+/// What came of a request, or that nothing did in time.
+pub(super) fn answered<T>(
+    during: &'static str,
+    outcome: Result<ServiceResult<T>, tokio::time::error::Elapsed>,
+) -> Result<T, MediaError> {
+    match outcome {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(cause)) => Err(MediaError::service(during, cause)),
+        Err(cause) => Err(MediaError::caused(during, Kind::Away, cause)),
+    }
+}
+
+fn gone_is_fine(outcome: Result<(), MediaError>) -> Result<(), MediaError> {
+    match outcome {
+        Err(error) if error.kind == Kind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Newer servers give milliseconds, older ones seconds alone.
+fn later_of(millis: i64, seconds: i64) -> i64 {
+    millis.max(seconds.saturating_mul(1000))
+}
+
+/// What `allowed` is called in LiveKit.
+fn sources(allowed: Sources) -> Vec<proto::TrackSource> {
+    let mut sources = vec![proto::TrackSource::Microphone];
+    if allowed.camera {
+        sources.push(proto::TrackSource::Camera);
+    }
+    if allowed.screen {
+        sources.extend([proto::TrackSource::ScreenShare, proto::TrackSource::ScreenShareAudio]);
+    }
+    sources
+}
+
+impl Guest {
+    fn read(it: &proto::ParticipantInfo) -> Option<Self> {
+        if it.kind() != proto::participant_info::Kind::Standard {
+            return None;
+        }
+        let may = |source: proto::TrackSource| {
+            let allowed = it.permission.as_ref();
+            allowed.is_none_or(|it| {
+                it.can_publish_sources.is_empty()
+                    || it.can_publish_sources.contains(&i32::from(source))
+            })
+        };
+        let track = |it: &proto::TrackInfo| Track {
+            sid: it.sid.clone(),
+            source: it.source(),
+            muted: it.muted,
+        };
+        Some(Self {
+            user: UserId::parse(&it.identity).ok()?,
+            session: session(it),
+            active: it.state() == proto::participant_info::State::Active,
+            sources: Sources {
+                camera: may(proto::TrackSource::Camera),
+                screen: may(proto::TrackSource::ScreenShare),
+            },
+            tracks: it.tracks.iter().map(track).collect(),
+        })
+    }
+}
+
+/// The stay that LiveKit tells of.
+pub(super) fn session(it: &proto::ParticipantInfo) -> MediaSession {
+    let since_ms = later_of(it.joined_at_ms, it.joined_at);
+    MediaSession { sid: it.sid.as_str().into(), since_ms }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::state::{MediaPath, Role};
+    use crate::config::Config;
+
+    fn livekit() -> LiveKit {
+        let set = |name: &str| match name {
+            "LIVEKIT_URL" => Some("ws://livekit.example:7880".to_owned()),
+            "LIVEKIT_API_KEY" => Some("key".to_owned()),
+            "LIVEKIT_API_SECRET" => Some("a secret of at least 32 characters".to_owned()),
+            _ => None,
+        };
+        LiveKit::new(&Config::load(set).unwrap().media.livekit.unwrap(), "here".to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_token_lets_in_and_no_more() {
+        let call = CallId::parse("0193d5f0-0000-7000-8000-000000000001").unwrap();
+        let pass = |camera, screen| Pass {
+            call,
+            user: UserId::parse("ann").unwrap(),
+            role: Role::Initiator,
+            media: MediaPath::Livekit,
+            sources: Sources { camera, screen },
+        };
+        let now = crate::clock::Clock::start().wall();
+        for (camera, screen, wanted) in [
+            (false, false, vec!["microphone"]),
+            (true, false, vec!["microphone", "camera"]),
+            (true, true, vec!["microphone", "camera", "screen_share", "screen_share_audio"]),
+        ] {
+            let livekit = livekit();
+            let token = livekit.token(&pass(camera, screen), now).unwrap();
+            let verifier = TokenVerifier::with_api_key("key", "a secret of at least 32 characters");
+            let claims = verifier.verify(&token).unwrap();
+            let ttl = i64::try_from(claims.exp).unwrap() - now.0 / 1000;
+            assert_eq!((claims.sub.as_str(), ttl), ("ann", 600));
+            let metadata =
+                format!("{{\"callId\":\"{call}\",\"role\":\"initiator\",\"userId\":\"ann\"}}");
+            assert_eq!(claims.metadata, metadata);
+            let granted = VideoGrants {
+                room_join: true,
+                room: call.room(),
+                can_publish: Some(true),
+                can_subscribe: Some(true),
+                can_publish_data: Some(false),
+                can_publish_sources: wanted.into_iter().map(str::to_owned).collect(),
+                ..VideoGrants::default()
+            };
+            assert_eq!(claims.video, granted);
+        }
+    }
+}
