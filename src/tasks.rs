@@ -10,6 +10,8 @@ use call_service::call::id::UserId;
 use call_service::config::{Config, SettingError};
 use call_service::http::listener::bind;
 use call_service::http::tls::Tls;
+use call_service::media::livekit::LiveKit;
+use call_service::media::probe::reach;
 use call_service::server::{self, StartError};
 use call_service::store::error::{Kind, StoreError};
 use call_service::store::journal::Journal;
@@ -37,6 +39,28 @@ pub(crate) async fn check(config: &Config) -> ExitCode {
         told("WS_PORT", port(server.ws_port)),
         told("METRICS_PORT", port(server.metrics_port)),
     ];
+    let livekit = match &config.media.livekit {
+        None => true,
+        Some(settings) => {
+            let rooms = LiveKit::new(settings, String::new()).rooms().await;
+            let reached = rooms.map(|it| format!("reached, {} rooms of calls", it.len()));
+            told("LIVEKIT_URL", reached.map_err(|it| it.in_full()))
+        }
+    };
+    let mut ice = true;
+    for (name, urls) in
+        [("STUN_SERVER_URL", &config.media.stun_urls), ("TURN_SERVER_URL", &config.media.turn_urls)]
+    {
+        for url in urls {
+            ice &= told(
+                name,
+                match reach(url).await {
+                    Ok(()) => Ok(format!("{url} reached")),
+                    Err(error) => Err(format!("{url}: {error}")),
+                },
+            );
+        }
+    }
     let database = match server::postgres(config) {
         Ok(None) => true,
         Ok(Some(postgres)) => {
@@ -45,7 +69,8 @@ pub(crate) async fn check(config: &Config) -> ExitCode {
         }
         Err(error) => told::<&str, _>("DATABASE_URL", Err(error)),
     };
-    if fine.contains(&false) || !database { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    let all = !fine.contains(&false) && database && livekit && ice;
+    if all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Opens the store, which brings its tables up to date.

@@ -239,7 +239,7 @@ fn media(reader: &Reader, environment: Environment) -> Result<Media, SettingErro
         long_enough(reader, "LIVEKIT_API_SECRET", allowed)?;
     }
     let turn_urls = reader.addresses("TURN_SERVER_URL", &["turn:", "turns:"])?;
-    let ttl = reader.seconds("TURN_TTL", 60..=24 * 3600)?;
+    let ttl = reader.seconds("TURN_TTL", 10..=24 * 3600)?;
     let fixed = (reader.optional("TURN_USERNAME"), reader.secret("TURN_PASSWORD"));
     let turn_credentials = match (reader.secret("TURN_SECRET"), fixed) {
         (Some(secret), _) => TurnCredentials::Timed { secret, ttl },

@@ -72,13 +72,28 @@ impl MediaError {
         Self::caused(during, kind, cause)
     }
 
+    /// An answer that is none of LiveKit's: a wrong key gets one, and so does a wrong address.
+    fn is_strange(&self) -> bool {
+        let cause = self.source.as_ref().and_then(|it| it.downcast_ref::<ServiceError>());
+        matches!(cause, Some(ServiceError::Twirp(ServerError::Request(it))) if it.is_decode())
+    }
+
     /// This and its causes in one line.
     pub fn in_full(&self) -> String {
         let mut line = self.to_string();
+        if self.is_strange() {
+            line.push_str(
+                ": the answer is not LiveKit's; are the address, the key and the secret right?",
+            );
+        }
         let mut cause = self.source();
         while let Some(error) = cause {
-            line.push_str(": ");
-            line.push_str(&error.to_string());
+            // Some libraries say their causes themselves.
+            let text = error.to_string();
+            if !line.contains(&text) {
+                line.push_str(": ");
+                line.push_str(&text);
+            }
             cause = error.source();
         }
         line

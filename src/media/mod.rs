@@ -3,12 +3,13 @@
 //! A call's media flows through a LiveKit room where there is such a server ([`livekit`]: rooms and
 //! tokens, [`webhook`]: what it reports, [`egress`]: recordings), and else from peer to peer over the
 //! `webrtc:*` relay: a [`Ticket`] then names the room and the user and carries no token. [`ice`] lists
-//! the STUN and TURN servers.
+//! the STUN and TURN servers, [`probe`] asks whether one is there.
 
 pub mod egress;
 pub mod error;
 pub mod ice;
 pub mod livekit;
+pub mod probe;
 pub mod webhook;
 
 use serde::Serialize;

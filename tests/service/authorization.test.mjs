@@ -112,6 +112,11 @@ const ACTIONS = {
     live: { ...all(F), initiator: Y },
     over: { ...all('call_over'), outsider: F },
   },
+  'mute another': {
+    ways: { 'call:mute_participant': emit('call:mute_participant', (cell) => ({ userId: peer(cell).id })) },
+    live: { ...all(F), initiator: Y },
+    over: { ...all('call_over'), outsider: F },
+  },
   record: {
     ways: {
       'POST /:id/recording/start': rest('POST', '/recording/start'),

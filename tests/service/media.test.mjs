@@ -50,6 +50,33 @@ test('PATCH is heard as a switch is', async () => {
   assert.deepEqual([participant.audioEnabled, participant.screenShareEnabled], [false, true]);
 });
 
+test('the initiator turns off what another sends, and never on', async () => {
+  const { a, b, call, deviceA, deviceB } = await world.callOfTwo();
+  await deviceB.do('call:toggle_screen_share', { callId: call.id, enabled: true });
+  const userId = b.id;
+  for (const [source, field] of [
+    [undefined, 'audioEnabled'],
+    ['video', 'videoEnabled'],
+    ['screen_share', 'screenShareEnabled'],
+  ]) {
+    await deviceA.do('call:mute_participant', { callId: call.id, userId, source });
+    for (const device of [deviceA, deviceB]) {
+      await device.until('call:participant_updated', (it) => it.participant[field] === false);
+    }
+    await deviceA.do('call:mute_participant', { callId: call.id, userId, source });
+  }
+  const { audioEnabled, videoEnabled, screenShareEnabled } = await b.standing(call);
+  assert.deepEqual([audioEnabled, videoEnabled, screenShareEnabled], [false, false, false]);
+  const wrong = await deviceA.ask('call:mute_participant', { callId: call.id, userId, source: 'mouth' });
+  assert.deepEqual(
+    [wrong.code, wrong.error],
+    ['invalid_request', 'source: expected audio, video or screen_share, found "mouth"'],
+  );
+  const nobody = await deviceA.ask('call:mute_participant', { callId: call.id });
+  assert.equal(nobody.code, 'invalid_request');
+  await a.end(call);
+});
+
 const sample = (callId, jitter, packetLoss, roundTripTime) => ({
   callId,
   jitter,
