@@ -21,6 +21,9 @@
 //!    decides that he is the first, and his other devices hear `call:handled_elsewhere`.
 //! 7. Their browsers find each other: `events/signal.rs` checks the envelope of `webrtc:*`,
 //!    `app/relay.rs` says which device it goes to, and the payload passes byte for byte.
+//!    With LiveKit, `app/starting.rs` made a room before Bob was rung, `media/livekit.rs` gives each a token
+//!    for it, `app/hearing.rs` hears by webhook that their media is up, and `app/rooms.rs` looks at the
+//!    room wherever that is in doubt.
 //! 8. Bob's train enters a tunnel. His last socket is gone, `call/media.rs` gives him a grace, and
 //!    `app/tending.rs` wakes the call when a deadline of `registry/deadlines.rs` has come
 //!    (`call/deadlines.rs`).

@@ -5,7 +5,7 @@ import { Coturn, credential, noNamespaces } from '../support/coturn.mjs';
 import { seconds } from '../support/tokens.mjs';
 import { World } from '../support/world.mjs';
 
-/** As short as the service allows. */
+/** Short, and long enough for every test here. */
 const TTL = 60;
 
 const local = await Coturn.start();
