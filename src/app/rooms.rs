@@ -35,8 +35,6 @@ const LOOKS_AT_ONCE: usize = 32;
 const WAITING_MAX: usize = 100_000;
 /// How long to wait after a look that failed, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
-/// A room that nobody knows may be one that is being made for a call right now.
-const YOUNG: Duration = Duration::from_secs(10);
 /// Between two comparisons at least so many times as long as one took.
 const REST: u32 = 10;
 
@@ -65,6 +63,17 @@ struct Waiting {
     /// Being looked at right now: not twice at once.
     busy: HashSet<CallId>,
     chores: HashMap<CallId, Vec<Chore>>,
+    /// Rooms that are being made for calls to be: no call has them yet.
+    making: HashSet<CallId>,
+}
+
+/// A room that is being made, for as long as nobody else knows its call.
+pub(super) struct Making<'a>(&'a Rooms, CallId);
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.lock().making.remove(&self.1);
+    }
 }
 
 impl Waiting {
@@ -99,19 +108,35 @@ impl Rooms {
 
     /// Has it looked at, and something else done there.
     pub(super) fn look_and(&self, call: CallId, chore: Chore, wait: Duration) {
-        self.waiting.lock().chores.entry(call).or_default().push(chore);
-        self.look_in(call, wait);
+        self.put(call, Due { at: Instant::now() + wait, tries: 0 }, Some(chore));
     }
 
     fn again(&self, call: CallId, due: Due) {
+        self.put(call, due, None);
+    }
+
+    fn put(&self, call: CallId, due: Due, chore: Option<Chore>) {
         {
             let mut waiting = self.waiting.lock();
             if waiting.due.len() >= WAITING_MAX && !waiting.due.contains_key(&call) {
                 return;
             }
             waiting.set(call, due);
+            if let Some(chore) = chore {
+                waiting.chores.entry(call).or_default().push(chore);
+            }
         }
         self.wake.notify_one();
+    }
+
+    /// Notes that the room of a call to be is being made: until that is over, nobody removes it.
+    pub(super) fn making(&self, call: CallId) -> Making<'_> {
+        self.waiting.lock().making.insert(call);
+        Making(self, call)
+    }
+
+    fn is_being_made(&self, call: CallId) -> bool {
+        self.waiting.lock().making.contains(&call)
     }
 
     /// A look that is due, with what else is to be done there.
@@ -338,9 +363,8 @@ impl App {
                 self.rooms.look(call.id);
             }
         });
-        let wall = self.clock.wall();
         for (call, room) in rooms {
-            if room.ours && wall.since(room.created_at) > YOUNG {
+            if room.ours && !self.rooms.is_being_made(call) {
                 counter!(LIVEKIT_ROOMS_MENDED_TOTAL, "how" => "removed").increment(1);
                 self.rooms.look(call);
             }

@@ -185,11 +185,13 @@ impl App {
         };
         let call = CallId(new_call_id(self.clock.now()));
         let participants_max = self.settings.limits.participants;
+        let making = self.rooms.making(call);
         let made = livekit.create_room(RoomWanted { call, participants_max }).await;
         // The room may be there although nobody said so.
         let made = made.inspect_err(|_| self.rooms.look_in(call, UNUSED_ROOM));
         made.inspect_err(|error| tracing::debug!(error = error.in_full(), "no room for a call"))?;
         let decided = self.decide_start(ask, Some(call));
+        drop(making);
         if !matches!(&decided, Ok(Outcome::New { facts, .. }) if !facts.call.state.is_terminal()) {
             self.rooms.look_in(call, Duration::ZERO);
         }

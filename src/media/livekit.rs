@@ -65,8 +65,6 @@ pub struct RoomWanted {
 pub struct Room {
     /// How many are in it.
     pub participants: usize,
-    /// When it was made, by LiveKit's clock.
-    pub created_at: Timestamp,
     /// Whether this service made it.
     pub ours: bool,
 }
@@ -202,11 +200,10 @@ impl LiveKit {
         let asked = async move { self.api.room().list_rooms(names).await };
         let rooms = self.ask("listing rooms", asked).await?;
         let read = |it: &proto::Room| {
-            let created_at = Timestamp(later_of(it.creation_time_ms, it.creation_time));
             let participants = usize::try_from(it.num_participants).unwrap_or(usize::MAX);
             let call = CallId::of_room(&it.name)?;
             let ours = it.metadata == self.mark(call);
-            Some((call, Room { participants, created_at, ours }))
+            Some((call, Room { participants, ours }))
         };
         Ok(rooms.iter().filter_map(read).collect())
     }
