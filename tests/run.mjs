@@ -2,7 +2,10 @@
 //   node tests/run.mjs [NAME ...]    only suites whose names contain one of the words
 import { spawn } from 'node:child_process';
 import { existsSync, readdirSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
+import { Coturn } from './support/coturn.mjs';
+import { LiveKit } from './support/livekit.mjs';
+import { freePort } from './support/servers.mjs';
 import { OUTPUT, ROOT, startService } from './support/service.mjs';
 
 const TARGET = process.env.CARGO_TARGET_DIR ?? join(ROOT, 'target');
@@ -33,6 +36,10 @@ const counts = {
     failed: sum(text, /^ +Tests .*?(\d+) failed/gm),
   }),
 };
+
+/** Tests of the page that take a media server, or a TURN server. */
+const IN_ROOMS = /livekit\.test\.mjs$/;
+const THROUGH_TURN = /relay\.test\.mjs$/;
 
 const children = new Set();
 process.on('exit', () => {
@@ -80,17 +87,39 @@ function run([command, ...args], { cwd = ROOT, env = {} } = {}) {
   });
 }
 
-/** The console in a real browser, against a service of its own. */
-async function browser() {
+/** The console in a real browser, against a service of its own with these settings. */
+async function browser(tests, settings = {}, env = {}) {
   // Short enough to wait for a call that nobody takes, and for somebody who is lost.
-  const service = await startService({ env: { RINGING_TIMEOUT: '6', RECONNECT_GRACE: '8' } });
+  const service = await startService({ env: { RINGING_TIMEOUT: '6', RECONNECT_GRACE: '8', ...settings } });
   try {
-    return await run(['npm', 'run', '--silent', 'test:browser'], {
+    return await run(['node', '--test', '--test-concurrency=1', `--test-timeout=${TEST_MS_MAX}`, ...tests], {
       cwd: join(ROOT, 'web'),
-      env: { CALL_SERVICE_URL: service.url },
+      env: { CALL_SERVICE_URL: service.url, ...env },
     });
   } finally {
     await service.stop();
+  }
+}
+
+/** The same with media in the rooms of a real LiveKit. */
+async function browserInRooms(tests) {
+  const port = await freePort();
+  const webhookUrls = [`http://127.0.0.1:${port}/api/v1/webhooks/livekit`];
+  const livekit = await LiveKit.start({ webhookUrls });
+  try {
+    return await browser(tests, { ...livekit.env, PORT: String(port) }, { LIVEKIT: '1' });
+  } finally {
+    await livekit.stop();
+  }
+}
+
+/** The same with a real Coturn, whose credentials end soon enough to be renewed meanwhile. */
+async function browserThroughTurn(tests) {
+  const coturn = await Coturn.start();
+  try {
+    return await browser(tests, { ...coturn.env, TURN_TTL: '20' }, { TURN: '1' });
+  } finally {
+    await coturn.stop();
   }
 }
 
@@ -152,7 +181,16 @@ const suites = [
     count: counts.vitest,
     run: () => run(['npm', 'test', '--silent'], { cwd: join(ROOT, 'web') }),
   },
-  { name: 'browser', here: files('web/tests').length > 0, count: counts.node, run: browser },
+  ...Object.entries({
+    browser: [files('web/tests').filter((it) => !IN_ROOMS.test(it) && !THROUGH_TURN.test(it)), browser],
+    'browser in rooms': [files('web/tests').filter((it) => IN_ROOMS.test(it)), browserInRooms],
+    'browser through TURN': [files('web/tests').filter((it) => THROUGH_TURN.test(it)), browserThroughTurn],
+  }).map(([name, [tests, start]]) => ({
+    name,
+    here: tests.length > 0,
+    count: counts.node,
+    run: () => start(tests.map((it) => relative('web', it))),
+  })),
 ];
 
 // Logs of the run before would be taken for those of this one.
