@@ -24,9 +24,12 @@ const TRIM_NOTES_MAX: u64 = 5_000;
 /// Rows that may be set aside before somebody has to look: past it Postgres is at fault, not a row.
 const DEAD_MAX: i64 = 10_000;
 
+/// No number is ever given twice, even where the outbox was empty in between: to forget a batch again
+/// must not take a note that came after it.
 const OPEN: &str = "
+    DROP TABLE IF EXISTS outbox;
     CREATE TABLE outbox (
-        n       INTEGER PRIMARY KEY, -- in the order of writing
+        n       INTEGER PRIMARY KEY AUTOINCREMENT, -- in the order of writing
         kind    INTEGER NOT NULL,
         call_id TEXT    NOT NULL,
         part    TEXT,
@@ -64,22 +67,17 @@ pub(super) struct Batch {
 }
 
 impl Sqlite {
-    /// Begins to note what is written, with every row there is. Does nothing for tables where it was
-    /// on: one that an older version did not know is taken in.
+    /// Begins to note what is written, with every row there is. Does nothing where it was on
+    /// as this version has it.
     pub fn open_outbox(&self) -> Result<(), StoreError> {
         const DURING: &str = "opening the outbox";
         let connection = self.connect()?;
-        let exists = |name: &str| exists(&connection, name).map_err(StoreError::sqlite(DURING));
-        let mut sql = String::new();
-        if !exists("outbox")? {
-            sql.push_str(OPEN);
+        if has_outbox(&connection).map_err(StoreError::sqlite(DURING))? {
+            return Ok(());
         }
-        for table in TABLES {
-            if !exists(&format!("outbox_{}_new", table.name))? {
-                sql.push_str(&begin_noting(table));
-            }
-        }
-        let sql = format!("BEGIN IMMEDIATE; {sql} COMMIT;");
+        let triggers: String = TABLES.iter().map(end_noting).collect();
+        let tables: String = TABLES.iter().map(begin_noting).collect();
+        let sql = format!("BEGIN IMMEDIATE; {triggers} {OPEN} {tables} COMMIT;");
         connection.execute_batch(&sql).map_err(StoreError::sqlite(DURING))
     }
 
@@ -87,11 +85,8 @@ impl Sqlite {
     pub fn close_outbox(&self) -> Result<(), StoreError> {
         const DURING: &str = "closing the outbox";
         let connection = self.connect()?;
-        if !exists(&connection, "outbox").map_err(StoreError::sqlite(DURING))? {
-            return Ok(());
-        }
         let triggers: String = TABLES.iter().map(end_noting).collect();
-        let sql = format!("BEGIN IMMEDIATE; {triggers} DROP TABLE outbox; COMMIT;");
+        let sql = format!("BEGIN IMMEDIATE; {triggers} DROP TABLE IF EXISTS outbox; COMMIT;");
         connection.execute_batch(&sql).map_err(StoreError::sqlite(DURING))
     }
 }
@@ -115,10 +110,16 @@ fn end_noting(table: &Table) -> String {
     )
 }
 
-/// Whether there is a table or trigger of that name.
-fn exists(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
-    const SQL: &str = "SELECT count(*) > 0 FROM sqlite_schema WHERE name = ?1";
-    connection.query_row(SQL, [name], |row| row.get(0))
+/// Whether it is there for every table, as this version makes it: one whose numbers start over once it is
+/// empty is none, and neither is one that does not know a table yet.
+fn has_outbox(connection: &Connection) -> rusqlite::Result<bool> {
+    const TABLE: &str = "SELECT count(*) > 0 FROM sqlite_schema
+        WHERE name = 'outbox' AND sql LIKE '%AUTOINCREMENT%'";
+    const TRIGGERS: &str = "SELECT count(*) FROM sqlite_schema
+        WHERE type = 'trigger' AND name LIKE 'outbox\\_%\\_new' ESCAPE '\\'";
+    let is_current = connection.query_row(TABLE, [], |row| row.get(0))?;
+    let tables: usize = connection.query_row(TRIGGERS, [], |row| row.get(0))?;
+    Ok(is_current && tables == TABLES.len())
 }
 
 /// How many notes there are: they leave from the front, so there are no gaps.
@@ -296,6 +297,20 @@ mod tests {
         journal.written_behind(batch.upto, Vec::new()).await.unwrap();
         assert_eq!(waiting(&store, 9, 9_999), (vec!["call_quality_metrics"], true));
         assert_eq!(count(&store), 1);
+    }
+
+    #[tokio::test]
+    async fn to_forget_a_batch_again_takes_nothing_that_came_after() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, journal) = fixture::stored(folder.path(), vec![fixture::change(1, 1)]).await;
+        store.open_outbox().unwrap();
+        let upto = upto(&store);
+        journal.written_behind(upto, Vec::new()).await.unwrap();
+        assert_eq!(count(&store), 0);
+        fixture::send(&journal, fixture::change(2, 1)).await.unwrap();
+        // As where a writer was stopped while this was on its way, and the next took the same batch.
+        journal.written_behind(upto, Vec::new()).await.unwrap();
+        assert_eq!(waiting(&store, 9, 9_999), (OF_ONE_CALL.to_vec(), true));
     }
 
     #[tokio::test]
