@@ -10,6 +10,7 @@
 //! notes what is not there yet, `tables` says how a row goes over, and [`whole`] reads both as one.
 
 mod checkpoint;
+mod connection;
 pub mod error;
 pub mod history;
 pub mod journal;

@@ -10,8 +10,8 @@ use rusqlite::Connection;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::store::connection::open_read_only;
 use crate::store::error::{Kind, StoreError};
-use crate::store::sqlite::{self, Sqlite};
 
 /// Queries that run at once. A read is short and the file mostly in memory: more would only take
 /// processor time from the calls.
@@ -59,28 +59,22 @@ impl Readers {
             Ok(Err(_)) | Err(_) => Err(busy()),
         }
     }
-}
 
-impl Sqlite {
-    /// Runs `query` on a thread and a connection made for reading, inside one transaction, so that
-    /// all it sees is of one moment. Needs a tokio runtime with time.
-    ///
-    /// Fails with [`Kind::Busy`] where no connection came free in time, or the query took too long.
+    /// See [`Sqlite::read`](crate::store::sqlite::Sqlite).
     pub(super) async fn read<T: Send + 'static>(
         &self,
         during: &'static str,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let readers = self.readers();
-        let permit = readers.turn(during).await?;
-        let (file, idle) = (readers.file.clone(), Arc::clone(&readers.idle));
+        let permit = self.turn(during).await?;
+        let (file, idle) = (self.file.clone(), Arc::clone(&self.idle));
         let late = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&late);
         let job = tokio::task::spawn_blocking(move || {
             let kept = idle.lock().pop();
             let mut connection = match kept {
                 Some(connection) => connection,
-                None => sqlite::open_read_only(&file)?,
+                None => open_read_only(&file)?,
             };
             // A flag and not an interrupt, which a query that has not quite begun would not hear.
             connection.progress_handler(STEPS, Some(move || told.load(Ordering::Relaxed)))?;
@@ -134,22 +128,24 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::store::connection::connect;
 
     fn one(connection: &Connection) -> rusqlite::Result<i64> {
         connection.query_row("SELECT 1", [], |row| row.get(0))
     }
 
-    fn store() -> (tempfile::TempDir, Sqlite) {
+    fn readers() -> (tempfile::TempDir, Arc<Readers>) {
         let folder = tempfile::tempdir().unwrap();
-        let store = Sqlite::open(folder.path()).unwrap();
-        (folder, store)
+        let file = folder.path().join("some.sqlite");
+        connect(&file).unwrap().execute_batch("CREATE TABLE calls (id TEXT)").unwrap();
+        (folder, Arc::new(Readers::new(file)))
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_query_that_runs_too_long_is_stopped() {
-        let (_folder, store) = store();
+        let (_folder, readers) = readers();
         let (started, begun) = sync_channel(1);
-        let endless = store.read("running for ever", move |connection| {
+        let endless = readers.read("running for ever", move |connection| {
             started.send(()).unwrap();
             let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)
                 SELECT count(*) FROM n";
@@ -165,60 +161,61 @@ mod tests {
         assert_eq!(result.unwrap_err().kind, Kind::Busy);
         // All connections come back.
         for _ in 0..2 * CONNECTIONS {
-            assert_eq!(store.read("reading", one).await.unwrap(), 1);
+            assert_eq!(readers.read("reading", one).await.unwrap(), 1);
         }
     }
 
     #[tokio::test]
     async fn too_many_who_wait_are_refused() {
-        let (_folder, store) = store();
+        let (_folder, readers) = readers();
         let mut holding = Vec::new();
         let mut reads = Vec::new();
         for _ in 0..CONNECTIONS {
             let (release, held) = sync_channel::<()>(0);
             let (started, begun) = oneshot::channel();
-            let store = store.clone();
+            let readers = Arc::clone(&readers);
             reads.push(tokio::spawn(async move {
                 let query = move |connection: &Connection| {
                     started.send(()).unwrap();
                     _ = held.recv();
                     one(connection)
                 };
-                store.read("holding a connection", query).await
+                readers.read("holding a connection", query).await
             }));
             begun.await.unwrap();
             holding.push(release);
         }
         for _ in 0..WAITING_MAX {
-            let store = store.clone();
-            reads.push(tokio::spawn(async move { store.read("waiting", one).await }));
+            let readers = Arc::clone(&readers);
+            reads.push(tokio::spawn(async move { readers.read("waiting", one).await }));
         }
-        while store.readers().waiting.load(Ordering::Relaxed) < WAITING_MAX {
+        while readers.waiting.load(Ordering::Relaxed) < WAITING_MAX {
             tokio::task::yield_now().await;
         }
-        let refused = store.read("one too many", one).await;
+        let refused = readers.read("one too many", one).await;
         assert_eq!(refused.unwrap_err().kind, Kind::Busy);
         drop(holding);
         for read in reads {
             assert_eq!(read.await.unwrap().unwrap(), 1);
         }
-        assert_eq!(store.readers().waiting.load(Ordering::Relaxed), 0);
+        assert_eq!(readers.waiting.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]
     async fn a_query_that_panics_costs_one_answer() {
-        let (_folder, store) = store();
+        let (_folder, readers) = readers();
         for _ in 0..2 * CONNECTIONS {
-            let broken = store.read("panicking", |_| -> rusqlite::Result<()> { panic!("broken") });
+            let broken =
+                readers.read("panicking", |_| -> rusqlite::Result<()> { panic!("broken") });
             assert_eq!(broken.await.unwrap_err().kind, Kind::Io);
         }
-        assert_eq!(store.read("reading", one).await.unwrap(), 1);
+        assert_eq!(readers.read("reading", one).await.unwrap(), 1);
     }
 
     #[tokio::test]
     async fn readers_cannot_write() {
-        let (_folder, store) = store();
+        let (_folder, readers) = readers();
         let write = |it: &Connection| it.execute("DELETE FROM calls", []);
-        assert_eq!(store.read("writing", write).await.unwrap_err().kind, Kind::Io);
+        assert_eq!(readers.read("writing", write).await.unwrap_err().kind, Kind::Io);
     }
 }

@@ -5,11 +5,11 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use refinery::{Migration, Runner};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 
+use crate::store::connection::{connect, open_read_only};
 use crate::store::error::{self, Kind, StoreError};
 use crate::store::readers::Readers;
 
@@ -22,12 +22,6 @@ const SUSPECT: &str = "-suspect";
 /// Files beside the database that belong to it and move with it.
 const COMPANIONS: [&str; 3] = ["-wal", "-shm", SUSPECT];
 
-/// How long a connection waits for another program's lock, such as an operator's `sqlite3`.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Page cache of a connection, in KiB: the hot end of a few B-trees, with room.
-const CACHE_KIB: i64 = 16 * 1024;
-/// Prepared statements a connection keeps: more than there are in this part.
-const STATEMENTS: usize = 48;
 /// A database that was not closed in order is checked page by page up to this size; above it, that
 /// would hold up the start for seconds; damage is found when the writer meets it, and the next start
 /// then checks all of it.
@@ -95,9 +89,16 @@ impl Sqlite {
         }
     }
 
-    /// The connections that reads use.
-    pub(super) fn readers(&self) -> &Readers {
-        &self.shared.readers
+    /// Runs `query` on a thread and a connection made for reading, inside one transaction, so that
+    /// all it sees is of one moment. Needs a tokio runtime with time.
+    ///
+    /// Fails with [`Kind::Busy`] where no connection came free in time, or the query took too long.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        during: &'static str,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.shared.readers.read(during, query).await
     }
 
     /// A new connection that may write. There is one writer: the journal.
@@ -136,32 +137,6 @@ fn lock(path: &Path) -> Result<File, StoreError> {
         Err(TryLockError::WouldBlock) => Err(StoreError::new(DURING, Kind::Locked)),
         Err(TryLockError::Error(cause)) => Err(StoreError::io(DURING)(cause)),
     }
-}
-
-/// A connection that writes, with the settings that every one of them needs.
-fn connect(file: &Path) -> Result<Connection, StoreError> {
-    let failed = StoreError::sqlite("opening the database");
-    let connection = Connection::open(file).map_err(&failed)?;
-    configure(&connection).map_err(&failed)?;
-    connection.pragma_update(None, "journal_mode", "WAL").map_err(&failed)?;
-    // The checkpointer does this work, away from the commits.
-    connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(&failed)?;
-    Ok(connection)
-}
-
-/// A connection that cannot write.
-pub(super) fn open_read_only(file: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(file, flags)?;
-    configure(&connection)?;
-    Ok(connection)
-}
-
-fn configure(connection: &Connection) -> rusqlite::Result<()> {
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
-    connection.pragma_update(None, "temp_store", "MEMORY")
 }
 
 /// Brings the tables up to date, or insists that they are.
@@ -283,6 +258,8 @@ fn beside(file: &Path, suffix: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::{ProptestConfig, any, prop_assert, proptest};
+
+    use std::time::Duration;
 
     use super::*;
     use crate::store::fixture;

@@ -11,13 +11,14 @@ use rusqlite::Connection;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::call::time::Timestamp;
+use crate::store::connection::open_read_only;
 use crate::store::error::{Kind, StoreError};
 use crate::store::journal::Journal;
 use crate::store::outbox::{self, Batch, Dead};
 use crate::store::postgres::batch::Refused;
 use crate::store::postgres::connect::Postgres;
 use crate::store::postgres::schema::day_of;
-use crate::store::sqlite::{self, Sqlite};
+use crate::store::sqlite::Sqlite;
 
 /// How long to wait after a failure, at first and at most. The latter bounds how long Postgres is
 /// back before anybody notices.
@@ -119,7 +120,7 @@ impl<A: Send + 'static> WriteBehind<A> {
             let mut kept = kept.lock();
             let mut connection = match kept.take() {
                 Some(connection) => connection,
-                None => sqlite::open_read_only(&file)?,
+                None => open_read_only(&file)?,
             };
             let pending = outbox::pending(&connection)?;
             let batch = outbox::take(&mut connection, rows_max, bytes_max)?;

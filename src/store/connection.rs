@@ -1,0 +1,41 @@
+//! Connections to the local file, with the settings that every one of them needs.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::store::error::StoreError;
+
+/// How long a connection waits for another program's lock, such as an operator's `sqlite3`.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Page cache of a connection, in KiB: the hot end of a few B-trees, with room.
+const CACHE_KIB: i64 = 16 * 1024;
+/// Prepared statements a connection keeps: more than there are in this part.
+const STATEMENTS: usize = 48;
+
+/// A connection that writes.
+pub(super) fn connect(file: &Path) -> Result<Connection, StoreError> {
+    let failed = StoreError::sqlite("opening the database");
+    let connection = Connection::open(file).map_err(&failed)?;
+    configure(&connection).map_err(&failed)?;
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(&failed)?;
+    // The checkpointer does this work, away from the commits.
+    connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(&failed)?;
+    Ok(connection)
+}
+
+/// A connection that cannot write.
+pub(super) fn open_read_only(file: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(file, flags)?;
+    configure(&connection)?;
+    Ok(connection)
+}
+
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")
+}
