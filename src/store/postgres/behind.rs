@@ -85,10 +85,14 @@ impl<A: Send + 'static> WriteBehind<A> {
     /// Moves all that there is, for at most `limit`: whether all of it got there.
     pub async fn drain(&mut self, limit: Duration) -> Result<bool, StoreError> {
         let work = async {
-            while self.step().await? == Step::More || self.journal.pending() > 0 {
+            loop {
+                // Asked first: what becomes durable while a step is at work may be too late for it.
+                let is_quiet = self.journal.pending() == 0;
+                if self.step().await? == Step::Done && is_quiet {
+                    return Ok(());
+                }
                 tokio::task::yield_now().await;
             }
-            Ok(())
         };
         timeout(limit, work).await.map_or(Ok(false), |done| done.map(|()| true))
     }
