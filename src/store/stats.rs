@@ -137,6 +137,17 @@ impl Tally {
         self.ends.extend(life.ended_at.map(|it| it.max(life.created_at.saturating_add(1))));
     }
 
+    /// Adds the sums over other calls.
+    pub(super) fn join(&mut self, other: Self) {
+        self.active += other.active;
+        self.completed += other.completed;
+        self.failed += other.failed;
+        self.duration.join(&other.duration);
+        self.connecting.join(&other.connecting);
+        self.starts.extend(other.starts);
+        self.ends.extend(other.ends);
+    }
+
     pub(super) fn stats(mut self, since: Timestamp) -> Stats {
         let over = Mean { sum: real(self.completed), count: self.completed + self.failed };
         Stats {
@@ -181,6 +192,11 @@ impl Mean {
     fn add(&mut self, value: f64) {
         self.sum += value;
         self.count += 1;
+    }
+
+    fn join(&mut self, other: &Self) {
+        self.sum += other.sum;
+        self.count += other.count;
     }
 
     fn add_seconds(&mut self, seconds: u64) {

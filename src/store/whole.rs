@@ -91,9 +91,10 @@ impl Store {
     /// The figures of the time from `since` to `now`.
     pub async fn stats(&self, since: Timestamp, now: Timestamp) -> Result<Stats, StoreError> {
         let Some(postgres) = &self.postgres else { return self.local.stats(since, now).await };
-        let (tally, but) = self.local.local_stats(since, now).await?;
-        let past = PastLives { since, now, but, tally };
-        Ok(Box::pin(postgres.read("reading the statistics", past)).await?.stats(since))
+        let (mut tally, but) = self.local.local_stats(since, now).await?;
+        let past = PastLives { since, now, but };
+        tally.join(Box::pin(postgres.read("reading the statistics", past)).await?);
+        Ok(tally.stats(since))
     }
 
     /// The samples of a call, summed for each participant who sent any, in no fixed order.

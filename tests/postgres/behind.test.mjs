@@ -234,31 +234,6 @@ test('a COMMIT whose outcome is unknown makes nothing twice, and loses nothing',
   await world.close();
 });
 
-test('a replica is read where there is one, and not needed', async () => {
-  const name = await database();
-  const relay = await Relay.to(postgres.port);
-  after(() => relay.close());
-  let asked = 0;
-  relay.cut = (data) => {
-    asked += Number(data.includes('call_participants'));
-    return false;
-  };
-  const replica = relay.url.replace('/calls?', `/${name}?`);
-  const world = await World.start(on(name, { DATABASE_REPLICA_URL: replica }));
-  const [a, b] = world.people(2);
-  const call = await a.start(b);
-  assert.deepEqual(ids(await a.want('GET', '/history')), [call.id]);
-  assert.ok(asked > 0, 'the replica was asked');
-  await a.end(call);
-  await flushed(world);
-  await relay.close();
-  // The first to find it gone may be refused; who comes after is not.
-  await a.rest('GET', '/history');
-  assert.deepEqual(ids(await a.want('GET', '/history')), [call.id]);
-  assert.equal((await world.http('/ready')).body.checks.store, 'ok');
-  await world.close();
-});
-
 test('a row that Postgres never takes is set aside; the rest of its batch lands', async () => {
   const name = await database();
   const migrated = await runToEnd({ args: ['migrate'], env: on(name) });

@@ -36,6 +36,16 @@ process.on('exit', () => {
   }
 });
 
+/** A folder for a server's data, its user's own. */
+function ownFolder() {
+  const folder = mkdtempSync(join(tmpdir(), 'call-postgres-'));
+  if (user) {
+    const id = (flag) => Number(execFileSync('id', [flag, user]));
+    chownSync(folder, id('-u'), id('-g'));
+  }
+  return folder;
+}
+
 /** A server with one empty database, `calls`. */
 export class Postgres {
   #child;
@@ -47,15 +57,10 @@ export class Postgres {
   }
 
   static async create(settings = {}) {
-    const folder = mkdtempSync(join(tmpdir(), 'call-postgres-'));
-    if (user) {
-      const id = (flag) => Number(execFileSync('id', [flag, user]));
-      chownSync(folder, id('-u'), id('-g'));
-    }
-    const it = new Postgres(folder, await freePort(), settings);
+    const it = new Postgres(ownFolder(), await freePort(), settings);
     const init = [
       '-D',
-      join(folder, 'data'),
+      join(it.folder, 'data'),
       '-U',
       'calls',
       '-A',
@@ -65,10 +70,26 @@ export class Postgres {
       '--no-sync',
       '--no-instructions',
     ];
-    await run(...asUser(program('initdb'), init), { cwd: folder });
+    await run(...asUser(program('initdb'), init), { cwd: it.folder });
     await it.start();
     await it.sql('CREATE DATABASE calls', 'postgres');
     return it;
+  }
+
+  /** A standby of this one, by streaming replication: what is here is there a moment later. */
+  async standby() {
+    const it = new Postgres(ownFolder(), await freePort(), this.settings);
+    const from = ['-h', '127.0.0.1', '-p', `${this.port}`, '-U', 'calls'];
+    const copy = ['-D', join(it.folder, 'data'), '-R', '-X', 'stream', '-c', 'fast', '--no-sync'];
+    await run(...asUser(program('pg_basebackup'), [...from, ...copy]), { cwd: it.folder });
+    await it.start();
+    return it;
+  }
+
+  /** Whether this standby has all that `primary` has committed. */
+  async hasAllOf(primary, database) {
+    const at = await primary.one('SELECT pg_current_wal_lsn()', database);
+    return (await this.one(`SELECT pg_last_wal_replay_lsn() >= '${at}'`, database)) === 't';
   }
 
   get url() {

@@ -17,29 +17,29 @@ use crate::store::postgres::read::{self, AsyncRead, ReadError};
 use crate::store::retention::Erased;
 use crate::store::stats::{Life, Tally};
 
-/// Adds calls that were over after `since` to a tally.
+/// The sums over the calls that were over after `since`.
 pub(in crate::store) struct PastLives {
     pub(in crate::store) since: Timestamp,
     pub(in crate::store) now: Timestamp,
-    /// Those that it has already.
+    /// Calls that are counted elsewhere.
     pub(in crate::store) but: HashSet<Uuid>,
-    pub(in crate::store) tally: Tally,
 }
 
 impl AsyncRead<Tally> for PastLives {
-    async fn on(mut self, client: &Object) -> Result<Tally, ReadError> {
+    async fn on(&self, client: &Object) -> Result<Tally, ReadError> {
         const SQL: &str = "SELECT id, state, created_at, started_at, ended_at, duration FROM calls
             WHERE ended_at > $1 AND created_at <= $2";
         let statement = client.prepare_cached(SQL).await?;
         let values: [&(dyn ToSql + Sync); 2] = [&self.since.0, &self.now.0];
         // One row at a time: a window may hold millions.
+        let mut tally = Tally::default();
         let mut found = pin!(client.query_raw(&statement, values).await?);
         while let Some(row) = next(&mut found).await {
             let row = row?;
             if self.but.contains(&row.try_get::<_, Uuid>(0)?) {
                 continue;
             }
-            self.tally.add(&Life {
+            tally.add(&Life {
                 state: read::word(&row, 1, State::parse)?,
                 created_at: row.try_get(2)?,
                 started_at: row.try_get(3)?,
@@ -47,7 +47,7 @@ impl AsyncRead<Tally> for PastLives {
                 duration: read::optional(&row, 5, |it: i64| u64::try_from(it).ok())?,
             });
         }
-        Ok(self.tally)
+        Ok(tally)
     }
 }
 

@@ -26,7 +26,8 @@ pub struct PostgresOptions {
     pub batch_age: Duration,
     /// Connections that read, to each server.
     pub read_connections_max: usize,
-    /// How long a read may take, the wait for a connection included.
+    /// How long a statement of a read may take, and the wait for a connection. A replica that fails
+    /// has had so long before the primary is asked.
     pub read_timeout: Duration,
     /// How long the local file keeps a call that is over and written behind.
     pub local_keep: Duration,

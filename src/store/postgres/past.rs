@@ -18,7 +18,7 @@ use crate::store::story::{Story, ToldEvent};
 pub(in crate::store) struct OneCall(pub(crate) CallId);
 
 impl AsyncRead<Option<CallFacts>> for OneCall {
-    async fn on(self, client: &Object) -> Result<Option<CallFacts>, ReadError> {
+    async fn on(&self, client: &Object) -> Result<Option<CallFacts>, ReadError> {
         let sql = format!("SELECT {} FROM calls c WHERE c.id = $1", rows::CALL);
         let statement = client.prepare_cached(&sql).await?;
         let Some(row) = client.query_opt(&statement, &[&self.0.0]).await? else { return Ok(None) };
@@ -45,8 +45,8 @@ pub(in crate::store) struct PastPage {
 }
 
 impl AsyncRead<PastPage> for PastHistory {
-    async fn on(self, client: &Object) -> Result<PastPage, ReadError> {
-        let filter = Filter::new(&self);
+    async fn on(&self, client: &Object) -> Result<PastPage, ReadError> {
+        let filter = Filter::new(self);
         let sql = format!("SELECT count(*) FROM {} WHERE {}", filter.tables, filter.conditions);
         let statement = client.prepare_cached(&sql).await?;
         let total = read::natural(&client.query_one(&statement, &filter.plain()).await?, 0)?;
@@ -169,7 +169,7 @@ async fn with_participants(
 pub(in crate::store) struct PastQuality(pub(crate) CallId);
 
 impl AsyncRead<Vec<QualitySummary>> for PastQuality {
-    async fn on(self, client: &Object) -> Result<Vec<QualitySummary>, ReadError> {
+    async fn on(&self, client: &Object) -> Result<Vec<QualitySummary>, ReadError> {
         const SQL: &str = "
             SELECT p.id, p.user_id, count(*), avg(m.jitter), max(m.jitter), avg(m.packet_loss),
                 max(m.packet_loss), avg(m.round_trip_time), max(m.round_trip_time),
@@ -231,7 +231,7 @@ pub(in crate::store) struct PastStory {
 }
 
 impl AsyncRead<Story> for PastStory {
-    async fn on(self, client: &Object) -> Result<Story, ReadError> {
+    async fn on(&self, client: &Object) -> Result<Story, ReadError> {
         const SQL: &str = "SELECT seq, at, name, data FROM call_events
             WHERE call_id = $1 AND seq > $2 AND strpos(recipients, $3) > 0
             ORDER BY seq LIMIT $4";

@@ -1,6 +1,6 @@
 //! Reads: a connection for one, bounded in time, and what the columns mean.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use deadpool_postgres::Object;
 use tokio::time::timeout;
@@ -15,7 +15,11 @@ use crate::call::state::{
 };
 use crate::call::time::Timestamp;
 use crate::store::error::{Kind, StoreError};
-use crate::store::postgres::connect::{Postgres, Server, Shared, kind_of};
+use crate::store::postgres::connect::{Postgres, Server, kind_of};
+
+/// A server that is well ends a statement itself once it has taken too long, and says so: it gets so
+/// much time for that before it counts as hung.
+const SERVER_FIRST: Duration = Duration::from_millis(250);
 
 /// Why a read failed.
 #[derive(Debug, thiserror::Error)]
@@ -28,35 +32,48 @@ pub(in crate::store) enum ReadError {
     Unreadable(usize),
 }
 
-/// A connection for one read.
-pub(in crate::store) struct Session {
-    shared: Arc<Shared>,
-    from_replica: bool,
-    pub(in crate::store) client: Object,
+impl Postgres {
+    /// Does `read` at the replica where there is one and it is well, and where that fails, or there
+    /// is none, at the primary; at once refused where that is away.
+    pub(in crate::store) async fn read<T>(
+        &self,
+        during: &'static str,
+        read: impl AsyncRead<T>,
+    ) -> Result<T, StoreError> {
+        let limit = self.shared.options.read_timeout;
+        if let Some(replica) = self.shared.replica.as_ref().filter(|it| !it.is_away()) {
+            match Box::pin(replica.read(during, &read, limit)).await {
+                Err(error) => {
+                    tracing::debug!(
+                        error = error.in_full(),
+                        "the replica failed: asking the primary"
+                    );
+                }
+                answer => return answer,
+            }
+        }
+        if self.shared.reader.is_away() {
+            return Err(StoreError::new(during, Kind::Away));
+        }
+        Box::pin(self.shared.reader.read(during, &read, limit)).await
+    }
 }
 
-impl Session {
-    fn server(&self) -> &Server {
-        match &self.shared.replica {
-            Some(replica) if self.from_replica => replica,
-            Some(_) | None => &self.shared.reader,
-        }
-    }
-
-    /// Ends the read: `outcome` is what it came to, in time or not.
-    fn settle<T>(
-        self,
+impl Server {
+    async fn read<T>(
+        &self,
         during: &'static str,
-        outcome: Result<Result<T, ReadError>, tokio::time::error::Elapsed>,
+        read: &impl AsyncRead<T>,
+        limit: Duration,
     ) -> Result<T, StoreError> {
-        let error = match outcome {
+        let client = self.connection(during).await?;
+        let error = match timeout(limit + SERVER_FIRST, Box::pin(read.on(&client))).await {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) => error,
             Err(cause) => {
                 // A server that hangs does not even end its statements in time.
-                self.server().note(Kind::Away);
-                let Self { shared, from_replica, client } = self;
-                Self::discard(&shared, from_replica, client);
+                self.note(Kind::Away);
+                self.discard(client);
                 return Err(StoreError::caused(during, Kind::Away, cause));
             }
         };
@@ -64,48 +81,15 @@ impl Session {
             ReadError::Postgres(cause) => kind_of(cause),
             ReadError::Unreadable(_) => Kind::Corrupt,
         };
-        self.server().note(kind);
+        self.note(kind);
         Err(StoreError::caused(during, kind, error))
-    }
-
-    fn discard(shared: &Shared, from_replica: bool, client: Object) {
-        let replica = shared.replica.as_ref().filter(|_| from_replica);
-        replica.unwrap_or(&shared.reader).discard(client);
-    }
-}
-
-impl Postgres {
-    /// Does `read` on a connection to the replica where there is one and it is well, else to the
-    /// primary; at once refused where that is away.
-    pub(in crate::store) async fn read<T>(
-        &self,
-        during: &'static str,
-        read: impl AsyncRead<T>,
-    ) -> Result<T, StoreError> {
-        let session = Box::pin(self.session(during)).await?;
-        let limit = self.shared.options.read_timeout;
-        let outcome = timeout(limit, Box::pin(read.on(&session.client))).await;
-        session.settle(during, outcome)
-    }
-
-    async fn session(&self, during: &'static str) -> Result<Session, StoreError> {
-        if let Some(replica) = self.shared.replica.as_ref().filter(|it| !it.is_away())
-            && let Ok(client) = replica.connection(during).await
-        {
-            return Ok(Session { shared: Arc::clone(&self.shared), from_replica: true, client });
-        }
-        if self.shared.reader.is_away() {
-            return Err(StoreError::new(during, Kind::Away));
-        }
-        let client = self.shared.reader.connection(during).await?;
-        Ok(Session { shared: Arc::clone(&self.shared), from_replica: false, client })
     }
 }
 
 /// Some queries on one connection.
-pub(in crate::store) trait AsyncRead<T> {
+pub(in crate::store) trait AsyncRead<T>: Send + Sync {
     /// Asks them.
-    fn on(self, client: &Object) -> impl Future<Output = Result<T, ReadError>> + Send;
+    fn on(&self, client: &Object) -> impl Future<Output = Result<T, ReadError>> + Send;
 }
 
 /// Reads a call from the columns of [`CALL`](crate::store::rows::CALL).
