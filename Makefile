@@ -87,7 +87,7 @@ toxiproxy: .cache/toxiproxy/server
 	GOBIN=$(CURDIR)/.cache/$* go install $(SOURCE)
 
 setup: web $(call installed,$(TEST_PACKAGES)) $(if $(wildcard web/tests/*.test.mjs),chromium) \
-  $(if $(wildcard tests/postgres/*.test.mjs),postgres) \
+  $(if $(wildcard tests/postgres/*.test.mjs),postgres toxiproxy) \
   $(if $(wildcard tests/livekit/*.test.mjs),livekit toxiproxy) $(if $(wildcard tests/coturn/*.test.mjs),coturn)
 
 test: setup ## every suite; the last line is the sum

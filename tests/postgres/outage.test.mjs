@@ -1,9 +1,10 @@
 // Postgres away under load: nobody notices, and all of it is there soon after its return, once.
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { load, missing } from '../support/load.mjs';
 import { Postgres } from '../support/postgres.mjs';
 import { eventually, World } from '../support/world.mjs';
 
@@ -20,45 +21,9 @@ const folder = mkdtempSync(join(tmpdir(), 'call-service-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Calls between two people, one after the other, until told to stop: what was acknowledged, and how long it took. */
-function load(world, pairs = 6) {
-  const lived = new Map();
-  const times = [];
-  let going = true;
-  const timed = async (work) => {
-    const begun = performance.now();
-    const result = await work();
-    times.push(performance.now() - begun);
-    return result;
-  };
-  const one = async () => {
-    const [a, b] = world.people(2);
-    while (going) {
-      const call = await timed(() => a.start(b));
-      await timed(() => b.join(call));
-      await timed(() => a.end(call));
-      lived.set(call.id, 'ended');
-    }
-  };
-  const all = Promise.all(Array.from({ length: pairs }, one));
-  const stop = async () => {
-    going = false;
-    await all;
-    times.sort((a, b) => a - b);
-    return { lived, slowest: times.at(-1), typical: times[times.length >> 1] };
-  };
-  return { stop, all };
-}
-
-/** Each acknowledged call is there exactly once, over, with both people and a whole story. */
-async function allThere(postgres, lived) {
-  const rows = await postgres.sql(
-    `SELECT c.id, c.state, (SELECT count(*) FROM call_participants p WHERE p.call_id = c.id),
-       (SELECT max(seq) FROM call_events e WHERE e.call_id = c.id) = c.seq FROM calls c`,
-  );
-  const found = new Map(rows.map(([id, ...rest]) => [id, rest.join()]));
-  return [...lived.keys()].filter((id) => found.get(id) !== 'ended,2,t');
-}
+/** Memory of the service, MiB. */
+const memory = ({ pid }) =>
+  Math.round(Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))[1]) / 1024);
 
 /** What others see while it is away: old history is refused in time, all else goes on. */
 async function unnoticed(world, asked) {
@@ -73,22 +38,25 @@ async function away(postgres, world, leave, come) {
   const working = load(world);
   const asked = world.person();
   await pause(1000);
+  const before = memory(world.service);
   await leave();
   await pause(AWAY_MS / 2);
   const seen = await unnoticed(world, asked).catch((error) => error);
   await pause(AWAY_MS / 2);
+  const meanwhile = memory(world.service);
   await come();
+  const returned = performance.now();
   await pause(1000);
   const { lived, slowest, typical } = await working.stop();
   if (seen) throw seen;
   const back = performance.now();
-  await eventually('all is there', async () => (await allThere(postgres, lived)).length === 0, {
+  await eventually('all is there', async () => (await missing(postgres, lived)).length === 0, {
     within: CAUGHT_UP_MS,
     every: 200,
   });
-  const behind = Math.round(performance.now() - back);
+  const there = Math.round(performance.now() - returned);
   console.log(
-    `${lived.size} calls, requests took ${Math.round(typical)} ms, the slowest ${Math.round(slowest)} ms, all there ${behind} ms after the load`,
+    `${lived.size} calls, requests took ${Math.round(typical)} ms, the slowest ${Math.round(slowest)} ms, all there ${there} ms after the return; MiB before, at its end, after: ${before}, ${meanwhile}, ${memory(world.service)}`,
   );
   assert.ok(
     slowest < SLOW_MS && typical < TYPICAL_MS,
@@ -128,8 +96,8 @@ test('Postgres crashes, hangs, and is away when the service starts', async () =>
   assert.equal((await a.details(call)).call.state, 'connected');
   await a.end(call);
   await postgres.start();
-  const lived = new Map([call, over.call].map((it) => [it.id, 'ended']));
-  await eventually('all is there', async () => (await allThere(postgres, lived)).length === 0, {
+  const lived = new Set([call.id, over.call.id]);
+  await eventually('all is there', async () => (await missing(postgres, lived)).length === 0, {
     within: CAUGHT_UP_MS,
   });
   await again.close();
