@@ -204,9 +204,16 @@ impl App {
     }
 
     /// Statistics of the whole service in the `window` before now.
-    pub async fn stats(&self, window: Duration) -> Result<Stats, AppError> {
+    async fn stats(&self, window: Duration) -> Result<Stats, AppError> {
         let now = self.clock.now();
         Ok(Box::pin(self.store.stats(now.minus(window), now)).await?)
+    }
+
+    /// The same for an operator, who looks while Postgres is away too: whether they are stale then,
+    /// of the calls that the local file has.
+    pub async fn stats_at_hand(&self, window: Duration) -> Result<(Stats, bool), AppError> {
+        let now = self.clock.now();
+        Ok(Box::pin(self.store.stats_at_hand(now.minus(window), now)).await?)
     }
 
     /// The same for a user who asks.

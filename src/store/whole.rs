@@ -97,6 +97,19 @@ impl Store {
         Ok(tally.stats(since))
     }
 
+    /// The same for those who look after the service: where Postgres fails, the figures of the calls
+    /// that the local file has, and that these are not all.
+    pub async fn stats_at_hand(
+        &self,
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Result<(Stats, bool), StoreError> {
+        match self.stats(since, now).await {
+            Err(_) if self.postgres.is_some() => Ok((self.local.stats(since, now).await?, true)),
+            answer => answer.map(|it| (it, false)),
+        }
+    }
+
     /// The samples of a call, summed for each participant who sent any, in no fixed order.
     pub async fn quality(&self, call: CallId) -> Result<Vec<QualitySummary>, StoreError> {
         match self.behind(call).await? {

@@ -32,6 +32,9 @@ async function unnoticed(world, asked) {
   assert.ok(performance.now() - begun < 3000, 'a read is refused in time');
   assert.equal((await world.http('/ready')).status, 200);
   assert.equal((await world.http('/monitoring/health')).body.checks.store, 'away');
+  const { status, body } = await world.http('/monitoring/metrics');
+  assert.deepEqual([status, body.stale], [200, true], 'an operator sees what the local file has');
+  assert.ok(body.calls.total > 0 && body.performance.successRate.endsWith('%'));
 }
 
 async function away(postgres, world, leave, come) {
@@ -65,6 +68,9 @@ async function away(postgres, world, leave, come) {
   assert.ok(lived.size > 50, `${lived.size} calls`);
   assert.equal(await postgres.one('SELECT count(*) = count(DISTINCT id) FROM calls'), 't');
   await eventually('history answers again', async () => (await asked.rest('GET', '/history')).status === 200);
+  const { body } = await world.http('/monitoring/metrics');
+  assert.equal(body.stale, undefined);
+  assert.ok(body.calls.total >= lived.size);
 }
 
 test('Postgres crashes, hangs, and is away when the service starts', async () => {
