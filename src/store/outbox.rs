@@ -7,13 +7,13 @@
 
 use std::collections::HashSet;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Statement, params};
 
 use crate::call::time::Timestamp;
 use crate::store::error::StoreError;
 use crate::store::journal::Journal;
 use crate::store::sqlite::Sqlite;
-use crate::store::tables::{self, Cell, Key, Row, TABLES, Table};
+use crate::store::tables::{Cell, Key, Row, TABLES, Table};
 
 /// Calls that one transaction removes: each has rows in five tables.
 const TRIM_CALLS: i64 = 50;
@@ -142,6 +142,9 @@ pub(super) fn take(
     let mut batch = Batch { upto: 0, rows: Vec::new(), unreadable: Vec::new(), last: false };
     let (mut bytes, mut notes) = (0, 0);
     let mut seen = HashSet::new();
+    // Written out once, not for each note.
+    let selects: Vec<(&'static Table, String)> =
+        TABLES.iter().map(|it| (it, it.select())).collect();
     {
         let mut statement = transaction.prepare_cached(SQL)?;
         let mut waiting = statement.query([limit])?;
@@ -149,11 +152,15 @@ pub(super) fn take(
             let Some(note) = waiting.next()? else { break };
             notes += 1;
             batch.upto = note.get(0)?;
-            let Some(table) = tables::of_kind(note.get(1)?) else { continue };
+            let kind: i64 = note.get(1)?;
+            let Some((table, select)) = selects.iter().find(|(it, _)| it.kind == kind) else {
+                continue;
+            };
             let key = Key { call: note.get(2)?, part: note.get(3)?, at: note.get(4)? };
-            if seen.insert((table.kind, key.clone())) {
+            if seen.insert((kind, key.clone())) {
                 let from = batch.rows.len();
-                read(&transaction, table, &key, &mut batch)?;
+                let mut statement = transaction.prepare_cached(select)?;
+                read(&mut statement, table, &key, &mut batch)?;
                 bytes += batch.rows.iter().skip(from).map(Row::bytes).sum::<usize>();
             }
         }
@@ -165,12 +172,11 @@ pub(super) fn take(
 
 /// The rows that one note names, as they are now: none where they are gone.
 fn read(
-    connection: &Connection,
+    statement: &mut Statement<'_>,
     table: &'static Table,
     key: &Key,
     batch: &mut Batch,
 ) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare_cached(&table.select())?;
     let mut found = statement.query(params![key.call, key.part, key.at])?;
     while let Some(row) = found.next()? {
         let cells = table.columns.iter().enumerate();

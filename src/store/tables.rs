@@ -1,10 +1,15 @@
 //! The tables that are written behind: their columns here and in Postgres, and how a row goes over.
 
+use std::cmp::Ordering;
+
 use rusqlite::Row as Found;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use crate::store::rows;
+
+/// Columns that a table's key may have.
+const KEY_COLUMNS: usize = 4;
 
 /// What a column holds in Postgres.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +62,7 @@ pub(super) struct Key {
 }
 
 /// A value on its way.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, PartialOrd)]
 pub(super) enum Cell {
     Null,
     Uuid(Uuid),
@@ -227,11 +232,6 @@ const RECORDINGS: Table = Table {
 /// All of them, in the order they are written.
 pub(super) static TABLES: &[Table] = &[CALLS, PARTICIPANTS, EVENTS, SAMPLES, KEYS, RECORDINGS];
 
-/// The table with this number.
-pub(super) fn of_kind(kind: i64) -> Option<&'static Table> {
-    TABLES.iter().find(|it| it.kind == kind)
-}
-
 impl Table {
     fn names(&self) -> String {
         self.columns.iter().map(|it| it.name).collect::<Vec<_>>().join(", ")
@@ -354,9 +354,13 @@ impl Row {
         serde_json::Value::Object(object).to_string()
     }
 
-    /// What rows of one table are sorted by: the first columns are the key. Two writers that lock
-    /// rows in the same order never wait for each other in a circle.
-    pub(super) fn sort_key(&self) -> String {
-        format!("{:?}", self.cells.get(..4))
+    /// The order that rows are written in: by table and key, which is in the first columns. Two
+    /// writers that lock rows in the same order never wait for each other in a circle.
+    pub(super) fn order(&self, other: &Self) -> Ordering {
+        let keys = || {
+            let (ours, others) = (self.cells.get(..KEY_COLUMNS), other.cells.get(..KEY_COLUMNS));
+            ours.partial_cmp(&others).unwrap_or(Ordering::Equal)
+        };
+        self.table.kind.cmp(&other.table.kind).then_with(keys)
     }
 }

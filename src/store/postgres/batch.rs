@@ -19,7 +19,7 @@ impl Postgres {
     /// given back. All is as if it had never been sent, or may be, where this fails: to send it again
     /// does no harm.
     pub(super) async fn land(&self, mut rows: Vec<Row>) -> Result<Vec<Refused>, StoreError> {
-        rows.sort_by_cached_key(|it| (it.table.kind, it.sort_key()));
+        rows.sort_by(Row::order);
         let mut refused = Vec::new();
         let mut parts = vec![rows];
         while let Some(mut part) = parts.pop() {
