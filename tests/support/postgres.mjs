@@ -12,6 +12,8 @@ const run = promisify(execFile);
 const DEBIAN = '/usr/lib/postgresql';
 /** How long a server may take to start, milliseconds. */
 const START_MS_MAX = 20_000;
+/** The most that a statement may answer: some 100,000 rows. */
+const ANSWER_BYTES_MAX = 16 * 1024 * 1024;
 
 /** Where Postgres' own programs are: Debian keeps them out of the way. */
 function programs() {
@@ -191,6 +193,7 @@ export class Postgres {
     ];
     const { stdout } = await run(program('psql'), [...args, '-d', database, '-c', statement], {
       timeout: 10_000,
+      maxBuffer: ANSWER_BYTES_MAX,
     });
     return stdout
       .split('\n')
