@@ -84,6 +84,8 @@ pub(crate) fn change(number: u64, stage: Stage) -> Record {
         ended_at: is_over.then_some(at),
         duration: is_over.then_some(2),
         end_reason: is_over.then_some(EndReason::Normal),
+        recorded: false,
+        recording_url: None,
         epoch: 1,
         seq: last,
     };
@@ -92,6 +94,7 @@ pub(crate) fn change(number: u64, stage: Stage) -> Record {
         participants: people,
         story: (first..=last).map(event).collect(),
         live: (!is_over).then(|| "s".repeat(SNAPSHOT_BYTES)),
+        recordings: Vec::new(),
         idempotency_key: None,
     }))
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use livekit_protocol::TrackSource;
 
 use crate::app::App;
+use crate::call::command::Command;
 use crate::call::id::{CallId, UserId};
 use crate::call::participant::Settings;
 use crate::media::error::{Kind, MediaError};
@@ -27,6 +28,8 @@ pub(super) struct Chore {
 pub(super) enum Work {
     /// Mute what the user sends: those settings that are `Some(false)`.
     Mute(UserId, Settings),
+    /// See whether the user really no longer sends that: those settings that are `Some(false)`.
+    Reflect(UserId, Settings),
     /// End that recording.
     Stop(Arc<str>),
     /// End every recording of ours that goes on without the call knowing of it.
@@ -50,6 +53,10 @@ impl App {
     ) {
         let done = match &chore.what {
             Work::Mute(user, settings) => mute(livekit, call, guests, (user, *settings)).await,
+            Work::Reflect(user, settings) => {
+                self.reflect(call, guests, (user, *settings));
+                Ok(())
+            }
             Work::Stop(egress) => livekit.stop_egress(egress).await,
             Work::StopUnknown => self.stop_unknown(livekit, call).await,
         };
@@ -59,6 +66,22 @@ impl App {
             self.rooms.look_and(call, Chore { what, tries: tries + 1 }, PAUSE);
         } else {
             tracing::warn!(error = error.in_full(), %call, "something was not done in a room");
+        }
+    }
+
+    /// One who is in the room and sends nothing of that kind has turned it off; one who is not there has
+    /// turned nothing off.
+    fn reflect(&self, call: CallId, guests: &[Guest], (user, settings): (&UserId, Settings)) {
+        let Some(guest) = guests.iter().find(|it| it.user == *user && it.active) else { return };
+        let sends = |source| guest.tracks.iter().any(|it| it.source == source && !it.muted);
+        let off = |asked: Option<bool>, source| asked.filter(|on| !on && !sends(source));
+        let settings = Settings {
+            audio: off(settings.audio, TrackSource::Microphone),
+            video: off(settings.video, TrackSource::Camera),
+            screen_share: off(settings.screen_share, TrackSource::ScreenShare),
+        };
+        if settings != Settings::default() {
+            self.nudge(call, Command::Change { user: user.clone(), settings });
         }
     }
 

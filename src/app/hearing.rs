@@ -10,11 +10,13 @@ use metrics::counter;
 use quick_cache::sync::Cache;
 
 use crate::app::App;
+use crate::app::chores::{Chore, Work};
 use crate::app::error::AppError;
 use crate::auth::Unauthorized;
 use crate::call::command::Command;
 use crate::call::id::CallId;
 use crate::call::model::Call;
+use crate::call::participant::Settings;
 use crate::config::rates::Rule;
 use crate::limits::Key;
 use crate::media::webhook::{News, Unheard, Webhook};
@@ -28,6 +30,9 @@ const REMEMBERED_MAX: usize = 10_000;
 const AGE_MAX: Duration = Duration::from_secs(5 * 60 + 30);
 /// How long one device takes to take over from another; LiveKit was seen to need 0.13 s.
 const TAKEOVER: Duration = Duration::from_secs(1);
+
+/// How long after the end of a track the end of its sender's stay may be told; 0.1 s was seen.
+const STAY_ENDS: Duration = Duration::from_secs(1);
 
 /// The reports that have been heard.
 pub(super) struct Heard(Cache<Box<str>, ()>);
@@ -47,6 +52,11 @@ impl Heard {
         }
         new
     }
+}
+
+/// Whether something is no longer sent.
+fn is_off(settings: Settings) -> bool {
+    [settings.audio, settings.video, settings.screen_share].contains(&Some(false))
 }
 
 impl App {
@@ -102,6 +112,11 @@ impl App {
             News::Left { .. } | News::Sends { .. } if late => self.look_if_live(call),
             News::Left { user, session, .. } => {
                 self.tell(call, Command::MediaDown { user, sid: session.sid });
+            }
+            News::Sends { user, settings, .. } if is_off(settings) => {
+                // All that somebody sends ends with their stay, and says nothing of what they would send.
+                let chore = Chore::new(Work::Reflect(user, settings));
+                self.rooms.look_and(call, chore, STAY_ENDS);
             }
             News::Sends { user, sid, settings } => {
                 // What an old stay no longer sends says nothing of the present one.

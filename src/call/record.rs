@@ -42,7 +42,7 @@ pub struct CallRecord {
     pub duration: Option<u64>,
     /// Why it was over.
     pub end_reason: Option<EndReason>,
-    /// Whether it was ever recorded.
+    /// Whether it is being recorded; of a call that is over, whether it ever was.
     pub recorded: bool,
     /// Where the last finished recording can be had.
     pub recording_url: Option<Arc<str>>,
@@ -161,7 +161,11 @@ impl Call {
             ended_at: self.ended_at,
             duration: self.duration(),
             end_reason: self.end_reason,
-            recorded: self.recorded,
+            recorded: if self.state.is_terminal() {
+                self.recorded
+            } else {
+                self.recording.is_some()
+            },
             recording_url: self.recording_url.clone(),
             epoch: self.epoch,
             seq: self.seq,

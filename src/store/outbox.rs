@@ -118,8 +118,8 @@ fn has_outbox(connection: &Connection) -> rusqlite::Result<bool> {
     const TRIGGERS: &str = "SELECT count(*) FROM sqlite_schema
         WHERE type = 'trigger' AND name LIKE 'outbox\\_%\\_new' ESCAPE '\\'";
     let is_current = connection.query_row(TABLE, [], |row| row.get(0))?;
-    let tables: usize = connection.query_row(TRIGGERS, [], |row| row.get(0))?;
-    Ok(is_current && tables == TABLES.len())
+    let tables: i64 = connection.query_row(TRIGGERS, [], |row| row.get(0))?;
+    Ok(is_current && usize::try_from(tables) == Ok(TABLES.len()))
 }
 
 /// How many notes there are: they leave from the front, so there are no gaps.

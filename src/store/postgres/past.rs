@@ -211,7 +211,7 @@ fn summary(row: &tokio_postgres::Row) -> Result<QualitySummary, ReadError> {
 pub(in crate::store) struct PastRecordings(pub(crate) CallId);
 
 impl AsyncRead<Vec<RecordingRecord>> for PastRecordings {
-    async fn on(self, client: &Object) -> Result<Vec<RecordingRecord>, ReadError> {
+    async fn on(&self, client: &Object) -> Result<Vec<RecordingRecord>, ReadError> {
         let sql = format!(
             "SELECT {} FROM call_recordings r WHERE r.call_id = $1 ORDER BY r.started_at, r.id",
             rows::RECORDING
