@@ -97,6 +97,7 @@ export type MediaSettings = Pick<Participant, 'audioEnabled' | 'videoEnabled' | 
 export type MediaToken =
   | { media: 'livekit'; token: string; url: string; roomName: string; identity: string }
   | { media: 'peer'; token: null; url: null; roomName: string; identity: string };
+export type RoomToken = Extract<MediaToken, { media: 'livekit' }>;
 
 export interface IceServer {
   urls: string[];
@@ -183,6 +184,31 @@ export interface QualityAnswer {
   participants: QualitySummary[];
 }
 
+export const RECORDING_STATUSES = ['recording', 'processing', 'completed', 'failed'] as const;
+export type RecordingStatus = (typeof RECORDING_STATUSES)[number];
+
+/** A recording of a call; where it lies (`s3Key`, `url`) and its size are known once it is completed. */
+export interface Recording {
+  id: string;
+  callId: string;
+  startedAt: string;
+  endedAt: string | null;
+  duration: number | null;
+  /** Bytes. */
+  fileSize: number | null;
+  s3Key: string | null;
+  url: string | null;
+  status: RecordingStatus;
+}
+
+export interface RecordingAnswer {
+  recording: Recording;
+}
+
+export interface RecordingsAnswer {
+  recordings: Recording[];
+}
+
 export interface Health {
   status: string;
   service: string;
@@ -228,6 +254,11 @@ export interface CallEvents {
     participants?: Participant[];
   };
   'call:quality_changed': Stamp & { userId: string; quality: Quality; previous: Quality | null };
+  /** Servers with fresh credentials, before the old ones run out. */
+  'call:ice_servers': Stamp & { iceServers: IceServer[] };
+  'call:recording_started': Stamp & { userId: string; recordingId: string };
+  /** `userId` is null where nobody stopped it: it ended by itself. */
+  'call:recording_stopped': Stamp & { userId: string | null; recordingId: string };
 }
 
 export type CallEventName = keyof CallEvents;
@@ -279,17 +310,23 @@ export interface QualitySample {
   codec?: string;
 }
 
+/** What of a participant the initiator may turn off. */
+export const SOURCES = ['audio', 'video', 'screen_share'] as const;
+export type Source = (typeof SOURCES)[number];
+
 export interface ClientEvents {
   'call:ringing': { callId: string };
   'call:accept': { callId: string };
   'call:decline': { callId: string };
   'call:end': { callId: string; reason?: EndReason };
+  /** For clients of a media server that does not tell the service itself who is there: this page has none. */
   'call:connected': { callId: string };
   'call:toggle_audio': { callId: string; enabled: boolean };
   'call:toggle_video': { callId: string; enabled: boolean };
   'call:toggle_screen_share': { callId: string; enabled: boolean };
   'call:invite': { callId: string; participantIds: string[] };
   'call:remove_participant': { callId: string; userId: string };
+  'call:mute_participant': { callId: string; userId: string; source: Source };
   'call:quality_update': { callId: string } & QualitySample;
   'call:resume': { callId: string; lastSeq: number };
   'auth:refresh': { token: string };

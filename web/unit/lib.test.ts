@@ -92,6 +92,13 @@ it('a time is said as near as it is', () => {
 
 it('sizes are short', () => {
   expect([12, 999, 1000, 10_340].map(sizeWords)).toEqual(['12 B', '999 B', '1.0 kB', '10.3 kB']);
+  expect([999_949, 999_950, 12_340_000, 2.5e9, 7e12].map(sizeWords)).toEqual([
+    '999.9 kB',
+    '1.0 MB',
+    '12.3 MB',
+    '2.5 GB',
+    '7000.0 GB',
+  ]);
 });
 
 describe('the timeline', () => {

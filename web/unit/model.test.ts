@@ -136,6 +136,34 @@ describe('an event', () => {
   });
 });
 
+describe('a recording', () => {
+  const recordingId = 'r-1';
+
+  it('goes on from its start to its stop, and is known by who began it', () => {
+    let view = told(start(), 'call:recording_started', { userId: 'ada', recordingId });
+    expect(view.call.recordingEnabled).toBe(true);
+    expect(view.recordedBy).toBe('ada');
+    view = told(view, 'call:recording_stopped', { userId: null, recordingId });
+    expect(view.call.recordingEnabled).toBe(false);
+    expect(view.recordedBy).toBeNull();
+  });
+
+  it('is still known after a fresh word of the service, unless that says it is over', () => {
+    const view = told(start(), 'call:recording_started', { userId: 'ada', recordingId });
+    const participants = [...view.participants.values()];
+    const again = (recordingEnabled: boolean) =>
+      viewOf({ call: callOf({ recordingEnabled, seq: view.call.seq }), participants }, view, 0).recordedBy;
+    expect(again(true)).toBe('ada');
+    expect(again(false)).toBeNull();
+  });
+});
+
+it('fresh servers change nothing but the number of the last event', () => {
+  const before = start();
+  const after = told(before, 'call:ice_servers', { iceServers: [{ urls: ['turn:turn.example'] }] });
+  expect(after).toEqual({ ...before, call: { ...before.call, seq, updatedAt: LATER } });
+});
+
 describe('the story', () => {
   it('has each change of a state once', () => {
     let view = told(start(), 'call:ringing', { userId: 'grace' });

@@ -1,6 +1,15 @@
 import { describe, expect, it } from 'vitest';
 import { troubleWords } from '../src/call/devices';
-import { type Ended, endWords, listed, refusalWords, talkedFor } from '../src/call/words';
+import {
+  type Ended,
+  endWords,
+  listed,
+  recordingLink,
+  recordingWords,
+  refusalWords,
+  talkedFor,
+  turnedOffWords,
+} from '../src/call/words';
 import type { CallState, ConnectionState, EndReason } from '../src/contract';
 
 const NAMES: Record<string, string> = { ada: 'Ada', grace: 'Grace', linus: 'Linus' };
@@ -121,6 +130,37 @@ it('a refusal is never its code alone', () => {
   expect(refusalWords('invalid_request', 'type: audio or video')).toBe(
     'The service refused: type: audio or video',
   );
+});
+
+it('a recording that cannot be had now is told in words', () => {
+  expect(refusalWords('recording_unavailable', 'x')).toBe('Recording is not available right now.');
+});
+
+it.each([
+  ['audio', 'Ada', 'Ada muted you'],
+  ['audio', null, 'Your microphone was muted'],
+  ['video', 'Ada', 'Ada turned your camera off'],
+  ['screen_share', 'Ada', 'Ada stopped your screen from being shared'],
+  ['screen_share', null, 'Your screen is no longer shared'],
+] as const)('%s turned off by %s: %s', (source, by, words) => {
+  expect(turnedOffWords(source, by)).toBe(words);
+});
+
+it.each([
+  [{ status: 'recording', duration: null, fileSize: null }, 'Being recorded'],
+  [{ status: 'processing', duration: 12, fileSize: null }, 'Being made ready, 12 s'],
+  [{ status: 'completed', duration: 125, fileSize: 3_140_000 }, 'Recording, 2 min 5 s, 3.1 MB'],
+  [{ status: 'failed', duration: null, fileSize: null }, 'The recording failed'],
+] as const)('a recording %o is told as %s', (recording, words) => {
+  expect(recordingWords(recording)).toBe(words);
+});
+
+it('a recording is linked to where the web has it, and to nothing else', () => {
+  const link = (url: string | null) => recordingLink({ url });
+  expect(link('https://files.example/r.mp4')).toBe('https://files.example/r.mp4');
+  expect(link('javascript:alert(1)')).toBeNull();
+  expect(link('files/r.mp4')).toBeNull();
+  expect(link(null)).toBeNull();
 });
 
 it('a refused camera says how to allow it, and that the call goes on', () => {

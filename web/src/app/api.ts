@@ -11,6 +11,9 @@ import type {
   OnlineUser,
   QualityAnswer,
   QualitySummary,
+  Recording,
+  RecordingAnswer,
+  RecordingsAnswer,
   StartAnswer,
   StartBody,
   TokenAnswer,
@@ -148,6 +151,16 @@ export async function active(): Promise<ActiveAnswer['calls']> {
 
 export async function settings(id: string, change: Partial<MediaSettings>): Promise<void> {
   await ask({ method: 'PATCH', path: `${CALLS}/${id}/participant`, body: change });
+}
+
+/** Starts or stops recording the call. */
+export async function setRecording(id: string, on: boolean): Promise<Recording> {
+  const path = `${CALLS}/${id}/recording/${on ? 'start' : 'stop'}`;
+  return (await ask<RecordingAnswer>({ method: 'POST', path })).data.recording;
+}
+
+export async function recordings(id: string): Promise<Recording[]> {
+  return (await ask<RecordingsAnswer>({ method: 'GET', path: `${CALLS}/${id}/recordings` })).data.recordings;
 }
 
 export async function quality(id: string): Promise<QualitySummary[]> {

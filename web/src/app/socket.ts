@@ -111,6 +111,9 @@ const CALL_EVENTS: readonly (keyof CallEvents)[] = [
   'call:participant_updated',
   'call:state_changed',
   'call:quality_changed',
+  'call:ice_servers',
+  'call:recording_started',
+  'call:recording_stopped',
 ];
 
 function listen(made: Socket, to: Handlers): void {

@@ -19,6 +19,8 @@ export interface CallView {
   readonly story: readonly Moment[];
   /** Who ended it, where an event said so. */
   readonly endedBy: string | null;
+  /** Who began the recording that goes on, where an event said so. */
+  readonly recordedBy: string | null;
 }
 
 export interface Moment {
@@ -38,6 +40,7 @@ export function viewOf(answer: SyncCall, before: CallView | null, at: number): C
       invitation: answer.invitation ?? before?.invitation ?? null,
       story: before?.story ?? [],
       endedBy: before?.endedBy ?? null,
+      recordedBy: answer.call.recordingEnabled ? (before?.recordedBy ?? null) : null,
     },
     at,
   );
@@ -71,7 +74,7 @@ export function viewOfInvitation(invitation: Invitation, seq: number, at: number
     epoch: 0,
     seq,
   };
-  return told(null, { call, participants, invitation, story: [], endedBy: null }, at);
+  return told(null, { call, participants, invitation, story: [], endedBy: null, recordedBy: null }, at);
 }
 
 function blank(callId: string, userId: string, of: { initiatorId: string; type: Call['type'] }): Participant {
@@ -126,6 +129,10 @@ function patched(view: CallView, { event, data }: CallEvent): CallView {
       return person(view, data.userId, () => data.participant);
     case 'call:quality_changed':
       return person(view, data.userId, () => ({ connectionQuality: data.quality }));
+    case 'call:recording_started':
+      return recorded(view, true, data.userId);
+    case 'call:recording_stopped':
+      return recorded(view, false, null);
     case 'call:state_changed':
       return stateChanged(view, data);
     case 'call:cancelled':
@@ -135,6 +142,10 @@ function patched(view: CallView, { event, data }: CallEvent): CallView {
     default:
       return view;
   }
+}
+
+function recorded(view: CallView, recordingEnabled: boolean, recordedBy: string | null): CallView {
+  return { ...view, recordedBy, call: { ...view.call, recordingEnabled } };
 }
 
 function joined(one: Participant, at: string): Partial<Participant> {

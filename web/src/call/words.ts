@@ -1,5 +1,5 @@
-import { type Call, type EndReason, isIn, type Participant } from '../contract';
-import { durationWords } from '../lib/time';
+import { type Call, type EndReason, isIn, type Participant, type Recording, type Source } from '../contract';
+import { durationWords, sizeWords } from '../lib/time';
 
 /** A call that is over, as one of its people sees it. */
 export interface Ended {
@@ -134,6 +134,39 @@ export function standing(one: Participant): string {
   }
 }
 
+/** What was turned off of ours, and by whom; null where that is not the one who started the call. */
+export function turnedOffWords(source: Source, by: string | null): string {
+  switch (source) {
+    case 'audio':
+      return by === null ? 'Your microphone was muted' : `${by} muted you`;
+    case 'video':
+      return by === null ? 'Your camera was turned off' : `${by} turned your camera off`;
+    default:
+      return by === null ? 'Your screen is no longer shared' : `${by} stopped your screen from being shared`;
+  }
+}
+
+/** "Recording, 2 min 5 s, 3.1 MB": a recording, as far as it has come. */
+export function recordingWords(recording: Pick<Recording, 'status' | 'duration' | 'fileSize'>): string {
+  const state = {
+    recording: 'Being recorded',
+    processing: 'Being made ready',
+    completed: 'Recording',
+    failed: 'The recording failed',
+  }[recording.status];
+  const { duration, fileSize } = recording;
+  return [
+    state,
+    ...(duration === null ? [] : [durationWords(duration)]),
+    ...(fileSize === null ? [] : [sizeWords(fileSize)]),
+  ].join(', ');
+}
+
+/** Where a recording may be had; null where there is none, or what is said is no address of the web. */
+export function recordingLink(recording: Pick<Recording, 'url'>): string | null {
+  return recording.url !== null && /^https?:\/\//i.test(recording.url) ? recording.url : null;
+}
+
 /** What to do about a refusal of the service, never its code alone. */
 export function refusalWords(code: string, error: string): string {
   const known: Record<string, string> = {
@@ -141,12 +174,16 @@ export function refusalWords(code: string, error: string): string {
     busy: 'They are in another call.',
     call_full: 'The call is full.',
     call_over: 'That call is over.',
+    conflict: 'That is so already, or the call has moved on. Look again.',
     draining: 'This server is being restarted. Try again in a moment.',
     media_unavailable: 'The media server cannot be reached. Try again in a moment.',
+    forbidden: 'Only who started the call may do that.',
+    no_media_server: 'Calls go from browser to browser here, and cannot be recorded.',
     not_found: 'That call does not exist any more.',
     not_invited: 'You were not asked into that call.',
     offline: 'The call service cannot be reached. Check the network and try again.',
     rate_limited: 'Too many tries at once. Wait a moment and try again.',
+    recording_unavailable: 'Recording is not available right now.',
     removed: 'You were removed from that call.',
     storage_full: 'The server has no room left to record calls.',
     too_many_sockets: 'You are signed in on too many devices or tabs. Close one of them.',

@@ -43,7 +43,12 @@ export function stamp(at: number): string {
   return `${two(time.getHours())}:${two(time.getMinutes())}:${two(time.getSeconds())}.${ms}`;
 }
 
-/** "412 B", "3.1 kB". */
+/** "412 B", "3.1 kB", "12.4 MB", "1.2 GB". */
 export function sizeWords(bytes: number): string {
-  return bytes < 1000 ? `${bytes} B` : `${(bytes / 1000).toFixed(1)} kB`;
+  if (bytes < 1000) return `${bytes} B`;
+  const units = ['kB', 'MB', 'GB'];
+  let [size, step] = [bytes / 1000, 0];
+  // What would be rounded to 1000.0 is one of the next unit.
+  while (size >= 999.95 && step < units.length - 1) [size, step] = [size / 1000, step + 1];
+  return `${size.toFixed(1)} ${units[step]}`;
 }

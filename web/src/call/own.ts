@@ -1,0 +1,58 @@
+import type { MediaSettings, Source } from '../contract';
+
+/** How long after a change of ours the service may still speak of what was before, in milliseconds. */
+export const SETTLE_MS = 2500;
+
+const FIELDS: Record<Source, keyof MediaSettings> = {
+  audio: 'audioEnabled',
+  video: 'videoEnabled',
+  screen_share: 'screenShareEnabled',
+};
+
+/**
+ * Tells what somebody else has turned off from the echo of what this page did. The service's word on us follows
+ * our own switches, and the media server's word on what we send; both may come late, and in bursts: off and on
+ * again is heard as off, then on. So a fall from on to off counts only once our own changes have settled and no
+ * rise has followed it.
+ */
+export class OwnSettings {
+  private readonly changedAt = new Map<Source, number>();
+  private readonly fallen = new Set<Source>();
+
+  /** We have switched it, or what we send of it has begun anew. */
+  changed(source: Source, at: number): void {
+    this.changedAt.set(source, at);
+  }
+
+  /** The service's word on us went from `before` to `after` while these were on here. */
+  heard(before: MediaSettings, after: MediaSettings, on: ReadonlySet<Source>): void {
+    for (const [source, field] of Object.entries(FIELDS) as [Source, keyof MediaSettings][]) {
+      if (after[field]) this.fallen.delete(source);
+      else if (before[field] && on.has(source)) this.fallen.add(source);
+    }
+  }
+
+  /** What somebody else has turned off of what is on here, as far as that is sure by now; each is told once. */
+  turnedOff(on: ReadonlySet<Source>, at: number): Source[] {
+    for (const source of this.fallen) if (!on.has(source)) this.fallen.delete(source);
+    const sure = [...this.fallen].filter((source) => this.settledAt(source) <= at);
+    for (const source of sure) this.fallen.delete(source);
+    return sure;
+  }
+
+  /** When what is not sure yet will be, if nothing changes until then; null where nothing is open. */
+  due(): number | null {
+    const open = [...this.fallen].map((source) => this.settledAt(source));
+    return open.length === 0 ? null : Math.min(...open);
+  }
+
+  /** Another call begins, or none. */
+  forget(): void {
+    this.changedAt.clear();
+    this.fallen.clear();
+  }
+
+  private settledAt(source: Source): number {
+    return (this.changedAt.get(source) ?? Number.NEGATIVE_INFINITY) + SETTLE_MS;
+  }
+}

@@ -1,0 +1,81 @@
+import { describe, expect, it } from 'vitest';
+import { OwnSettings, SETTLE_MS } from '../src/call/own';
+import type { MediaSettings, Source } from '../src/contract';
+
+const ON: MediaSettings = { audioEnabled: true, videoEnabled: true, screenShareEnabled: true };
+const all = new Set<Source>(['audio', 'video', 'screen_share']);
+const only = (...sources: Source[]) => new Set(sources);
+const T = 1_000_000;
+
+describe('what somebody else turned off', () => {
+  it('is told at once where nothing of ours is under way, and once', () => {
+    const own = new OwnSettings();
+    own.heard(ON, { ...ON, audioEnabled: false }, all);
+    expect(own.turnedOff(all, T)).toEqual(['audio']);
+    expect(own.turnedOff(all, T)).toEqual([]);
+    expect(own.due()).toBeNull();
+  });
+
+  it.each([
+    ['video', 'videoEnabled'],
+    ['screen_share', 'screenShareEnabled'],
+  ] as const)('may be %s', (source, field) => {
+    const own = new OwnSettings();
+    own.heard(ON, { ...ON, [field]: false }, all);
+    expect(own.turnedOff(all, T)).toEqual([source]);
+  });
+
+  it('may be several at once', () => {
+    const own = new OwnSettings();
+    own.heard(ON, { audioEnabled: false, videoEnabled: false, screenShareEnabled: true }, all);
+    expect(own.turnedOff(all, T)).toEqual(['audio', 'video']);
+  });
+
+  it('is not the echo of what we turned off ourselves', () => {
+    const own = new OwnSettings();
+    own.changed('audio', T);
+    own.heard(ON, { ...ON, audioEnabled: false }, only('video'));
+    expect(own.due()).toBeNull();
+    expect(own.turnedOff(only('video'), T + 10 * SETTLE_MS)).toEqual([]);
+  });
+
+  it('is not the late echo of off and on again', () => {
+    const own = new OwnSettings();
+    own.changed('video', T);
+    own.changed('video', T + 100);
+    const off = { ...ON, videoEnabled: false };
+    own.heard(ON, off, all);
+    expect(own.turnedOff(all, T + 200)).toEqual([]);
+    own.heard(off, ON, all);
+    expect(own.turnedOff(all, T + 10 * SETTLE_MS)).toEqual([]);
+  });
+
+  it('is believed after our own change has settled', () => {
+    const own = new OwnSettings();
+    own.changed('audio', T);
+    own.heard(ON, { ...ON, audioEnabled: false }, all);
+    expect(own.due()).toBe(T + SETTLE_MS);
+    expect(own.turnedOff(all, T + SETTLE_MS - 1)).toEqual([]);
+    expect(own.turnedOff(all, T + SETTLE_MS)).toEqual(['audio']);
+  });
+
+  it('is not what was off before, nor what is on in another respect', () => {
+    const own = new OwnSettings();
+    const off = { ...ON, audioEnabled: false };
+    own.heard(off, off, all);
+    own.heard(off, ON, all);
+    own.heard(ON, ON, all);
+    expect(own.turnedOff(all, T)).toEqual([]);
+  });
+
+  it('is nothing any more once we have turned it off ourselves, or the call is another', () => {
+    const own = new OwnSettings();
+    own.changed('audio', T);
+    own.heard(ON, { ...ON, audioEnabled: false }, all);
+    expect(own.turnedOff(only('video'), T + SETTLE_MS)).toEqual([]);
+    expect(own.turnedOff(all, T + SETTLE_MS)).toEqual([]);
+    own.heard(ON, { ...ON, audioEnabled: false }, all);
+    own.forget();
+    expect(own.turnedOff(all, T + SETTLE_MS)).toEqual([]);
+  });
+});
