@@ -1,15 +1,17 @@
 import { batch } from '@preact/signals';
 import { applied, type CallView, viewOf } from '../call/model';
 import { endWords, listed, refusalWords, talkedFor } from '../call/words';
-import type { CallAnswer, CallType, IceServer, MediaSettings, MediaToken } from '../contract';
+import type { Slot } from '../call/negotiation';
+import type { CallAnswer, CallType, IceServer, MediaSettings, MediaToken, Source } from '../contract';
 import { isIn, isLive } from '../contract';
 import { tab } from '../lib/keep';
 import * as api from './api';
 import { takeEarly } from './early';
 import { refreshHistory } from './history';
 import * as media from './media';
+import * as own from './own';
 import { connected, send } from './socket';
-import { closeStage, openStage, staged } from './stage';
+import { closeStage, openStage, staged, tellTurns } from './stage';
 import * as store from './store';
 
 /** What a person does with calls. Each tells what came of it in words. */
@@ -19,6 +21,7 @@ let deviceId = '';
 
 export function actAs(id: string): void {
   deviceId = id;
+  tellTurns({ onTaken: stepAside, onShut: (callId, refused) => void shutOut(callId, refused), onUnsent });
 }
 
 function me(): string {
@@ -203,9 +206,9 @@ export async function finish(id: string, by: string | null): Promise<void> {
 
 function endingOf(view: CallView, by: string | null): NonNullable<typeof store.ending.value> {
   const participants = [...view.participants.values()];
-  const own = view.participants.get(me());
+  const mine = view.participants.get(me());
   const left = isLive(view.call.state);
-  const removed = own?.connectionState === 'removed';
+  const removed = mine?.connectionState === 'removed';
   const words = left
     ? {
         title: removed ? 'You were removed' : 'You left the call',
@@ -230,8 +233,8 @@ export async function comeBack(id: string): Promise<void> {
   store.busy.value = 'joining';
   try {
     const view = store.calls.value.get(id);
-    const own = view?.participants.get(me());
-    await media.prepare({ audio: true, video: view?.call.type === 'video' && own?.videoEnabled !== false });
+    const mine = view?.participants.get(me());
+    await media.prepare({ audio: true, video: view?.call.type === 'video' && mine?.videoEnabled !== false });
     await enterByJoin(id);
     await tellSettings();
   } catch (error) {
@@ -243,15 +246,60 @@ export async function comeBack(id: string): Promise<void> {
   }
 }
 
+/** Another device of ours has taken the call over: this one leaves it without ending anything. */
+function stepAside(id: string): void {
+  const view = store.calls.value.get(id);
+  if (store.currentId.value !== id || view === undefined) return;
+  closeStage();
+  media.release();
+  tab.write('call', null);
+  const words = {
+    title: 'You continued this call on another device',
+    detail: 'Microphone and camera are off here. You may come back.',
+    missed: false,
+  };
+  batch(() => {
+    store.currentId.value = null;
+    store.panel.value = 'none';
+    store.ending.value = { ...endingOf(view, null), words, talked: '', taken: true };
+  });
+  store.say(`${words.title}. ${words.detail}`, true);
+}
+
+/** The media can no longer be joined: we lost our place and take it again, or the call is over for us. */
+async function shutOut(id: string, refused: api.Refused): Promise<void> {
+  const view = store.calls.value.get(id);
+  if (store.currentId.value !== id || view === undefined) return;
+  if (refused.code === 'not_joined') {
+    await takePlace(id);
+    return;
+  }
+  const answer = await api.call(id).catch(() => null);
+  if (answer !== null) store.putCall(viewOf(answer, view, Date.now()));
+  else if (refused.code === 'removed') store.putCall(withoutMe(view));
+  await finish(id, null);
+}
+
+function withoutMe(view: CallView): CallView {
+  const mine = view.participants.get(me());
+  if (mine === undefined) return view;
+  const participants = new Map(view.participants).set(me(), { ...mine, connectionState: 'removed' });
+  return { ...view, participants };
+}
+
 /** After the line was gone: our place is still ours, or is taken again. */
 export async function holdPlace(view: CallView): Promise<void> {
-  const own = view.participants.get(me());
-  if (own !== undefined && isIn(own) && staged()) return;
+  const mine = view.participants.get(me());
+  if (mine !== undefined && isIn(mine) && staged()) return;
+  await takePlace(view.call.id);
+}
+
+async function takePlace(id: string): Promise<void> {
   try {
-    await enterByJoin(view.call.id);
+    await enterByJoin(id);
   } catch (error) {
-    store.currentId.value = view.call.id;
-    await finish(view.call.id, null);
+    store.currentId.value = id;
+    await finish(id, null);
     told(error);
   }
 }
@@ -272,34 +320,101 @@ export async function remove(userId: string): Promise<void> {
   if (!answer.success) store.toast(refusalWords(answer.code, answer.error), 'bad');
 }
 
+/** Turns a device of somebody else off; only they can turn it on again. */
+export async function muteParticipant(userId: string, source: Source): Promise<void> {
+  const callId = store.currentId.value;
+  if (callId === null) return;
+  const answer = await send('call:mute_participant', { callId, userId, source });
+  if (!answer.success) store.toast(refusalWords(answer.code, answer.error), 'bad');
+}
+
+/** Starts recording the call, or stops it. */
+export async function toggleRecording(): Promise<void> {
+  const view = store.current.value;
+  if (view === null || store.recordingAsked.value) return;
+  store.recordingAsked.value = true;
+  try {
+    // Everybody in the call, this page too, hears of it by an event.
+    await api.setRecording(view.call.id, !view.call.recordingEnabled);
+  } catch (error) {
+    told(error);
+  } finally {
+    store.recordingAsked.value = false;
+  }
+}
+
 export async function toggleMicrophone(): Promise<void> {
+  own.switched('audio');
   const on = await media.toggleMicrophone();
   store.say(on ? 'Microphone on' : 'Microphone off');
   await tell('call:toggle_audio', { audioEnabled: on });
 }
 
 export async function toggleCamera(): Promise<void> {
-  const on = await media.toggleCamera();
+  const change = (on: boolean) => tell('call:toggle_video', { videoEnabled: on });
+  const on = await media.toggleCamera(announcing(() => change(true)));
   store.say(on ? 'Camera on' : 'Camera off');
-  await tell('call:toggle_video', { videoEnabled: on });
+  // One that is on was announced before it was shown.
+  if (!on) await change(false);
 }
 
 export async function toggleScreen(): Promise<void> {
-  const stopped = () => void tell('call:toggle_screen_share', { screenShareEnabled: false });
+  const change = (on: boolean) => tell('call:toggle_screen_share', { screenShareEnabled: on });
   const before = store.screen.value !== null;
-  const on = await media.toggleScreen(stopped);
+  const on = await media.toggleScreen(
+    () => void change(false),
+    announcing(() => change(true)),
+  );
   if (before === on) return;
   store.say(on ? 'Your screen is shared' : 'Your screen is no longer shared');
-  await tell('call:toggle_screen_share', { screenShareEnabled: on });
+  if (!on) await change(false);
+}
+
+/**
+ * The service is told before anything is sent: in an audio call it is what has the media server take a camera or a
+ * screen. False if we are in another call by then, or in none.
+ */
+function announcing(tellIt: () => Promise<void>): () => Promise<boolean> {
+  const callId = store.currentId.value;
+  return async () => {
+    await tellIt();
+    return store.currentId.value === callId;
+  };
+}
+
+/** The media server did not take it: it is off again, here and for the others. */
+function onUnsent(slot: Slot): void {
+  const name = { microphone: 'microphone', camera: 'camera', screen: 'screen' }[slot];
+  store.toast(`The media server does not take your ${name}. Try turning it on again.`, 'bad');
+  switch (slot) {
+    case 'microphone':
+      media.turnOff('audio');
+      void tell('call:toggle_audio', { audioEnabled: false });
+      break;
+    case 'camera':
+      media.turnOff('video');
+      void tell('call:toggle_video', { videoEnabled: false });
+      break;
+    default:
+      media.turnOff('screen_share');
+      void tell('call:toggle_screen_share', { screenShareEnabled: false });
+  }
 }
 
 type Toggle = 'call:toggle_audio' | 'call:toggle_video' | 'call:toggle_screen_share';
+
+const SOURCE_OF: Record<Toggle, Source> = {
+  'call:toggle_audio': 'audio',
+  'call:toggle_video': 'video',
+  'call:toggle_screen_share': 'screen_share',
+};
 
 /** By the socket; by REST where the socket is away. */
 async function tell(event: Toggle, change: Partial<MediaSettings>): Promise<void> {
   const callId = store.currentId.value;
   if (callId === null) return;
   const enabled = Object.values(change)[0] === true;
+  own.switched(SOURCE_OF[event]);
   if (connected() && (await send(event, { callId, enabled })).success) return;
   await api.settings(callId, change).catch(told);
 }

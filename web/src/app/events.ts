@@ -17,7 +17,8 @@ import { comeBack, finish, holdPlace } from './calls';
 import { keepEarly } from './early';
 import { refreshHistory } from './history';
 import { send } from './socket';
-import { gone, meetAll, mend, met } from './stage';
+import { followOwn } from './own';
+import { gone, meetAll, mend, met, serve } from './stage';
 import * as store from './store';
 
 /** What the service tells us, and what follows on the page. */
@@ -42,7 +43,9 @@ export async function onConnect(): Promise<void> {
 
 async function onState(answer: CallAnswer): Promise<void> {
   const before = store.calls.value.get(answer.call.id) ?? null;
-  store.putCall(viewOf(answer, before, Date.now()));
+  const after = viewOf(answer, before, Date.now());
+  store.putCall(after);
+  followOwn(before, after);
   if (!isLive(answer.call.state)) await finish(answer.call.id, null);
   else if (store.currentId.value === answer.call.id) meetAll(false);
 }
@@ -69,7 +72,9 @@ function learnSettings(sync: SyncEvent): void {
 function takeCall(answer: SyncCall): void {
   const before = store.calls.value.get(answer.call.id) ?? null;
   if (before === null || answer.call.seq >= before.call.seq) {
-    store.putCall(viewOf(answer, before, Date.now()));
+    const after = viewOf(answer, before, Date.now());
+    store.putCall(after);
+    followOwn(before, after);
   }
   if (answer.invitation !== undefined) rungMeanwhile(answer.invitation);
 }
@@ -140,7 +145,10 @@ export function onCall(event: CallEvent): void {
   }
   const fresh = seq > before.call.seq;
   const after = applied(before, event, Date.now());
-  if (fresh) store.putCall(after);
+  if (fresh) {
+    store.putCall(after);
+    followOwn(before, after);
+  }
   if (after.call.id === store.currentId.value) follow(event);
   else asides(event);
 }
@@ -240,6 +248,15 @@ function follow(event: CallEvent): void {
       break;
     case 'call:state_changed':
       if (event.data.state === 'connected') store.say('Connected');
+      break;
+    case 'call:ice_servers':
+      serve(event.data.iceServers);
+      break;
+    case 'call:recording_started':
+      store.toast(`Recording started by ${name}`);
+      break;
+    case 'call:recording_stopped':
+      store.toast('Recording stopped');
       break;
     case 'call:ended':
       void finish(event.data.callId, event.data.userId ?? null);

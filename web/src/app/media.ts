@@ -1,16 +1,28 @@
 import { batch } from '@preact/signals';
 import { acquire, DETAILS, type Detail, type Trouble, troubleWords, type Wish } from '../call/devices';
+import type { Source } from '../contract';
 import { browser } from '../lib/keep';
 import { camera, choice, devices, microphone, muted, screen, toast, troubles } from './store';
 
+/** Asked once a device is there and before it is shown to anybody: whether it is still wanted. */
+type Consent = () => Promise<boolean>;
+
+const wanted: Consent = () => Promise.resolve(true);
+
 /** Gets what is wished for and not there yet; what cannot be had is told, and the rest goes on. */
-export async function prepare(wish: Wish): Promise<void> {
+export async function prepare(wish: Wish, consent: Consent = wanted): Promise<void> {
   const need = {
     audio: wish.audio && microphone.value?.readyState !== 'live',
     video: wish.video && camera.value?.readyState !== 'live',
   };
   if (!need.audio && !need.video) return;
   const got = await acquire(need, choice.value);
+  const any = got.microphone !== null || got.camera !== null;
+  if (any && !(await consent())) {
+    got.microphone?.stop();
+    got.camera?.stop();
+    return;
+  }
   batch(() => {
     if (got.microphone !== null) setMicrophone(got.microphone);
     if (got.camera !== null) setCamera(got.camera);
@@ -76,23 +88,45 @@ export async function toggleMicrophone(): Promise<boolean> {
 }
 
 /** Off lets go of the camera, so that its light goes out. True if a picture goes out afterwards. */
-export async function toggleCamera(): Promise<boolean> {
+export async function toggleCamera(consent: Consent): Promise<boolean> {
   if (camera.value !== null) {
-    camera.value.stop();
-    camera.value = null;
+    letGo(camera);
     return false;
   }
-  await prepare({ audio: false, video: true });
+  await prepare({ audio: false, video: true }, consent);
   return camera.value !== null;
+}
+
+function letGo(held: typeof camera): void {
+  held.value?.stop();
+  held.value = null;
+}
+
+/** What is on here, for the others to hear or see. */
+export function sources(): Set<Source> {
+  const on = new Set<Source>();
+  if (microphone.value !== null && !muted.value) on.add('audio');
+  if (camera.value !== null) on.add('video');
+  if (screen.value !== null) on.add('screen_share');
+  return on;
+}
+
+/** Turns one of them off, whoever asks for it. */
+export function turnOff(source: Source): void {
+  if (source === 'video') letGo(camera);
+  else if (source === 'screen_share') letGo(screen);
+  else {
+    muted.value = true;
+    if (microphone.value !== null) microphone.value.enabled = false;
+  }
 }
 
 export const canShareScreen = (): boolean => typeof navigator.mediaDevices?.getDisplayMedia === 'function';
 
 /** True if a screen is shared afterwards. `onStop` is called when the browser's own button ends it. */
-export async function toggleScreen(onStop: () => void): Promise<boolean> {
+export async function toggleScreen(onStop: () => void, consent: Consent): Promise<boolean> {
   if (screen.value !== null) {
-    screen.value.stop();
-    screen.value = null;
+    letGo(screen);
     return false;
   }
   try {
@@ -102,6 +136,10 @@ export async function toggleScreen(onStop: () => void): Promise<boolean> {
     });
     const track = stream.getVideoTracks()[0] ?? null;
     if (track === null) return false;
+    if (!(await consent())) {
+      track.stop();
+      return false;
+    }
     track.contentHint = 'detail';
     track.onended = () => {
       if (screen.value !== track) return;

@@ -4,10 +4,13 @@ import { Mesh } from '../call/mesh';
 import { others } from '../call/model';
 import type { Slot } from '../call/negotiation';
 import { summed } from '../call/quality';
-import type { IceServer, MediaToken, RelayKind } from '../contract';
+import { type RoomState, roomWords } from '../call/room';
+import type { Pass } from '../call/sfu';
+import type { IceServer, MediaToken, RelayKind, RoomToken } from '../contract';
 import { Meter } from '../lib/sound';
 import * as api from './api';
 import { record } from './recorder';
+import * as own from './own';
 import { connected, relay, send } from './socket';
 import {
   camera,
@@ -18,7 +21,9 @@ import {
   pairs,
   qualityInterval,
   remote,
+  room,
   samples,
+  say,
   screen,
   session,
   speaking,
@@ -34,6 +39,23 @@ const MOST_SAMPLES = 600;
 const LISTEN_MS = 150;
 const SPEECH = 0.03;
 
+/** What happens to the media that is for the call to decide. */
+export interface Turns {
+  /** Another device of ours goes on with the call. */
+  onTaken(callId: string): void;
+  /** The service gives no pass for the call's media any more. */
+  onShut(callId: string, refused: api.Refused): void;
+  /** A track of ours is not taken by the media server. */
+  onUnsent(slot: Slot): void;
+}
+
+let turns: Turns = { onTaken: () => {}, onShut: () => {}, onUnsent: () => {} };
+
+/** Said once, by what decides about calls. */
+export function tellTurns(to: Turns): void {
+  turns = to;
+}
+
 let link: Link | null = null;
 let stops: (() => void)[] = [];
 
@@ -46,9 +68,12 @@ export async function openStage(
 ): Promise<void> {
   closeStage();
   samples.value = [];
-  const events = stageEvents();
+  own.begun();
+  const events = stageEvents(callId);
   const made =
-    token.media === 'livekit' ? await room(callId, token, events) : mesh(callId, iceServers, events);
+    token.media === 'livekit'
+      ? await sfu(callId, { token, iceServers }, events)
+      : mesh(callId, iceServers, events);
   if (current.value?.call.id !== callId) {
     // It ended while a room's client was being loaded.
     made.close();
@@ -64,7 +89,9 @@ export function closeStage(): void {
   stops = [];
   link?.close();
   link = null;
+  own.forget();
   batch(() => {
+    room.value = null;
     remote.value = new Map();
     pairs.value = new Map();
     speaking.value = new Set();
@@ -101,12 +128,22 @@ export function relayed(userId: string, kind: RelayKind, payload: unknown): void
   if (link instanceof Mesh) link.receive(userId, kind, payload);
 }
 
+/** Servers with fresh credentials. */
+export function serve(iceServers: readonly IceServer[]): void {
+  link?.serve(iceServers);
+}
+
+/** Tries at once what is tried later by itself. */
+export function retryMedia(): void {
+  link?.retry();
+}
+
 /** The line to the service is back. */
 export function mend(): void {
   link?.recover();
 }
 
-function stageEvents(): LinkEvents {
+function stageEvents(callId: string): LinkEvents {
   return {
     onTrack: (userId, slot, track) => {
       const tracks = new Map<Slot, MediaStreamTrack>(remote.value.get(userId) ?? []);
@@ -119,10 +156,28 @@ function stageEvents(): LinkEvents {
     },
     onName: learnName,
     onNote: (name, data) => {
-      const callId = current.value?.call.id;
       record({ channel: 'media', direction: 'in', name, data: { callId, ...(data as object) } });
     },
+    onRoom,
+    onSent: own.sent,
+    onSilenced: own.silenced,
+    onUnsent: (slot) => turns.onUnsent(slot),
+    onTaken: () => turns.onTaken(callId),
   };
+}
+
+function onRoom(state: RoomState): void {
+  const before = room.value;
+  room.value = state;
+  if (state.state === 'trouble') {
+    // Once for each kind of trouble, not for each try.
+    const told = before?.state === 'trouble' && before.trouble.why === state.trouble.why;
+    const { title, detail } = roomWords(state.trouble.why);
+    if (!told) say(`${title}. ${detail}`, true);
+  } else if (state.state === 'up') {
+    own.begun();
+    if (before?.state === 'trouble') say('Sound and picture are connected again');
+  }
 }
 
 function mesh(callId: string, iceServers: IceServer[], events: LinkEvents): Link {
@@ -136,18 +191,26 @@ function mesh(callId: string, iceServers: IceServer[], events: LinkEvents): Link
   });
 }
 
-async function room(
-  callId: string,
-  token: Extract<MediaToken, { media: 'livekit' }>,
-  events: LinkEvents,
-): Promise<Link> {
+async function sfu(callId: string, pass: Pass & { token: RoomToken }, events: LinkEvents): Promise<Link> {
   const { Sfu } = await import('../call/sfu');
-  const made = new Sfu(events);
-  void made.connect(token.url, token.token).then(
-    () => send('call:connected', { callId }),
-    (error: unknown) => events.onNote('media:trouble', { what: 'room', error: String(error) }),
-  );
+  const made = new Sfu({ ...pass, events, renew: () => renewed(callId) });
+  room.value = { state: 'joining' };
+  void made.enter();
   return made;
+}
+
+/** Refusals after which there is no use in asking again. */
+const FINAL = new Set(['call_over', 'forbidden', 'not_found', 'not_invited', 'not_joined', 'removed']);
+
+async function renewed(callId: string): Promise<Pass | null> {
+  try {
+    const { token, iceServers } = await api.token(callId);
+    return token.media === 'livekit' ? { token, iceServers } : null;
+  } catch (error) {
+    if (!(error instanceof api.Refused) || !FINAL.has(error.code)) throw error;
+    turns.onShut(callId, error);
+    return null;
+  }
 }
 
 /** Sends each of our tracks as it comes, changes or goes. */
@@ -155,6 +218,7 @@ function publishing(to: Link): () => void {
   const stop = (Object.entries({ microphone, camera, screen }) as [Slot, typeof microphone][]).map(
     ([slot, held]) => effect(() => void to.publish(slot, held.value)),
   );
+  stop.push(effect(() => to.mute(muted.value)));
   return () => {
     for (const one of stop) one();
   };

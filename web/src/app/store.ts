@@ -4,6 +4,7 @@ import type { PairState } from '../call/link';
 import type { CallView } from '../call/model';
 import type { Slot } from '../call/negotiation';
 import type { Measured } from '../call/quality';
+import type { RoomState } from '../call/room';
 import type { Words } from '../call/words';
 import {
   type CallType,
@@ -45,6 +46,8 @@ export interface Ending {
   type: CallType;
   /** Whom to call again. */
   again: string[];
+  /** Another device of ours goes on with it. */
+  taken?: boolean;
 }
 
 export interface Toast {
@@ -133,6 +136,11 @@ export const choice = signal<{
   speaker: null,
   detail: 'standard',
 });
+
+/** How it stands with the media server's room; null in a call from peer to peer. */
+export const room = signal<RoomState | null>(null);
+/** A recording is being started or stopped: its button waits. */
+export const recordingAsked = signal(false);
 
 export const remote = signal<ReadonlyMap<string, RemoteTracks>>(new Map());
 export const pairs = signal<ReadonlyMap<string, PairState>>(new Map());

@@ -1,5 +1,5 @@
 import type { IceServer, RelayKind } from '../contract';
-import type { Link, LinkEvents } from './link';
+import { type Link, type LinkEvents, rtcServer } from './link';
 import { SLOTS, type Slot } from './negotiation';
 import { Peer, type PeerHost } from './peer';
 import type { Measured } from './quality';
@@ -73,6 +73,15 @@ export class Mesh implements Link {
     for (const peer of this.peers.values()) peer.publish(slot);
   }
 
+  mute(): void {
+    // The track itself falls silent: each pair carries that as it is.
+  }
+
+  serve(iceServers: readonly IceServer[]): void {
+    this.servers = { list: iceServers, at: Date.now() };
+    for (const peer of this.peers.values()) peer.configure(this.withServers());
+  }
+
   async sample(): Promise<Map<string, Measured>> {
     const at = Date.now();
     const found = new Map<string, Measured>();
@@ -89,6 +98,10 @@ export class Mesh implements Link {
 
   recover(): void {
     for (const peer of this.peers.values()) peer.recover();
+  }
+
+  retry(): void {
+    this.recover();
   }
 
   close(): void {
@@ -117,14 +130,10 @@ export class Mesh implements Link {
       const list = await this.options.renewServers().catch(() => this.servers.list);
       this.servers = { list, at: Date.now() };
     }
-    return { iceServers: this.servers.list.map(serverOf), bundlePolicy: 'max-bundle' };
+    return this.withServers();
   }
-}
 
-function serverOf(server: IceServer): RTCIceServer {
-  return {
-    urls: server.urls,
-    ...(server.username == null ? {} : { username: server.username }),
-    ...(server.credential == null ? {} : { credential: server.credential }),
-  };
+  private withServers(): RTCConfiguration {
+    return { iceServers: this.servers.list.map(rtcServer), bundlePolicy: 'max-bundle' };
+  }
 }

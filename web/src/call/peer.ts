@@ -81,6 +81,11 @@ export class Peer {
     });
   }
 
+  /** Other servers from now on; a connection that is up stays as it is until it has to be mended. */
+  configure(configuration: RTCConfiguration): void {
+    this.run('configure', async () => this.pc?.setConfiguration(configuration));
+  }
+
   /** Restarts ICE unless all is well. */
   recover(): void {
     if (this.pc !== null && this.pc.connectionState !== 'connected') this.offer();

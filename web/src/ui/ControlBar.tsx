@@ -1,6 +1,17 @@
-import { hangUp, toggleCamera, toggleMicrophone, toggleScreen } from '../app/calls';
+import { hangUp, toggleCamera, toggleMicrophone, toggleRecording, toggleScreen } from '../app/calls';
 import { canShareScreen } from '../app/media';
-import { busy, camera, current, microphone, muted, panel, screen, session } from '../app/store';
+import {
+  busy,
+  camera,
+  current,
+  microphone,
+  muted,
+  panel,
+  recordingAsked,
+  room,
+  screen,
+  session,
+} from '../app/store';
 import { isIn } from '../contract';
 import { IconButton } from './bits';
 import { phaseOf } from './Stage';
@@ -46,6 +57,7 @@ export function ControlBar() {
           onClick={() => void toggleScreen()}
         />
       )}
+      <RecordButton />
       <IconButton
         icon="devices"
         label="Devices"
@@ -79,6 +91,25 @@ export function ControlBar() {
         onClick={() => void hangUp()}
       />
     </div>
+  );
+}
+
+/** For the initiator, where a media server has the call's sound and picture: from peer to peer nobody else has them. */
+function RecordButton() {
+  const call = current.value?.call;
+  if (call === undefined || room.value === null || call.initiatorId !== session.value?.userId) return null;
+  const on = call.recordingEnabled;
+  return (
+    <IconButton
+      icon={on ? 'stop' : 'record'}
+      tone={on ? 'off' : 'plain'}
+      label={on ? 'Stop recording' : 'Record the call'}
+      testid="record"
+      pressed={on}
+      size={22}
+      disabled={recordingAsked.value || call.startedAt === null}
+      onClick={() => void toggleRecording()}
+    />
   );
 }
 

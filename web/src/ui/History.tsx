@@ -15,8 +15,16 @@ import {
   opened,
   session,
 } from '../app/store';
-import { endWords, listed, standing, talkedFor, wasMissed } from '../call/words';
-import { type HistoryCall, isIn, isLive, type QualitySummary } from '../contract';
+import {
+  endWords,
+  listed,
+  recordingLink,
+  recordingWords,
+  standing,
+  talkedFor,
+  wasMissed,
+} from '../call/words';
+import { type HistoryCall, isIn, isLive, type QualitySummary, type Recording } from '../contract';
 import { durationWords, whenWords } from '../lib/time';
 import { Avatar, Dialog } from './bits';
 import { Icon, type IconName } from './icons';
@@ -154,6 +162,7 @@ export function HistoryDetail() {
         <Fact name="Call id" value={call.id} mono />
       </dl>
       <Participants call={call} />
+      <Recordings callId={call.id} />
       <div class="dialog-actions">
         {live && calls.value.has(call.id) && currentId.value === null && (
           <button type="button" class="button accent" onClick={() => act(close, () => comeBack(call.id))}>
@@ -230,6 +239,49 @@ function Participants({ call }: { call: HistoryCall }) {
         </li>
       ))}
     </ul>
+  );
+}
+
+function Recordings({ callId }: { callId: string }) {
+  const found = useSignal<readonly Recording[]>([]);
+  useEffect(() => {
+    found.value = [];
+    void api.recordings(callId).then(
+      (recordings) => {
+        found.value = recordings;
+      },
+      () => {
+        // Where calls cannot be recorded there is nothing to show.
+      },
+    );
+  }, [callId]);
+  if (found.value.length === 0) return null;
+  return (
+    <>
+      <h3>{found.value.length === 1 ? 'Recording' : 'Recordings'}</h3>
+      <ul class="list">
+        {found.value.map((one) => (
+          <li key={one.id} class="person" data-testid="detail-recording" data-status={one.status}>
+            <Icon name="record" />
+            <span class="person-name">
+              <span>{recordingWords(one)}</span>
+              <small>{new Date(one.startedAt).toLocaleString('en-GB')}</small>
+            </span>
+            <RecordingLink recording={one} />
+          </li>
+        ))}
+      </ul>
+    </>
+  );
+}
+
+function RecordingLink({ recording }: { recording: Recording }) {
+  const link = recordingLink(recording);
+  if (link === null) return null;
+  return (
+    <a class="button small" href={link} target="_blank" rel="noreferrer">
+      <Icon name="download" size={16} /> Open
+    </a>
   );
 }
 

@@ -1,9 +1,9 @@
-import { invite, remove } from '../app/calls';
+import { invite, muteParticipant, remove } from '../app/calls';
 import { current, nameOf, names, online, panel, session } from '../app/store';
 import { standing } from '../call/words';
-import { isAsked, isIn, type Participant } from '../contract';
+import { isAsked, isIn, type Participant, type Source } from '../contract';
 import { Avatar, Dialog, IconButton } from './bits';
-import { Icon } from './icons';
+import { Icon, type IconName } from './icons';
 
 /** Who is in the call, and whom to ask in. */
 export function InviteDialog() {
@@ -81,13 +81,60 @@ function Inside({ one, mine, own }: { one: Participant; mine: boolean; own: bool
         </small>
       </span>
       {mine && isIn(one) && (
-        <IconButton
-          icon="close"
-          label={`Remove ${nameOf(one.userId)}`}
-          testid={`remove-${one.userId}`}
-          onClick={() => void remove(one.userId)}
-        />
+        <>
+          <Off one={one} source="audio" />
+          <Off one={one} source="video" />
+          <Off one={one} source="screen_share" />
+          <IconButton
+            icon="close"
+            label={`Remove ${nameOf(one.userId)}`}
+            testid={`remove-${one.userId}`}
+            onClick={() => void remove(one.userId)}
+          />
+        </>
       )}
     </li>
+  );
+}
+
+interface OffWords {
+  icon: IconName;
+  label: (name: string) => string;
+  testid: string;
+  on: (one: Participant) => boolean;
+}
+
+const OFF: Record<Source, OffWords> = {
+  audio: {
+    icon: 'microphoneOff',
+    label: (name) => `Mute ${name}`,
+    testid: 'mute',
+    on: (one) => one.audioEnabled,
+  },
+  video: {
+    icon: 'cameraOff',
+    label: (name) => `Turn ${name}'s camera off`,
+    testid: 'camera-off',
+    on: (one) => one.videoEnabled,
+  },
+  screen_share: {
+    icon: 'screen',
+    label: (name) => `Stop ${name} sharing a screen`,
+    testid: 'share-off',
+    on: (one) => one.screenShareEnabled,
+  },
+};
+
+/** Turns off what is on; only the one it belongs to can turn it on again. */
+function Off({ one, source }: { one: Participant; source: Source }) {
+  const { icon, label, testid, on } = OFF[source];
+  if (!on(one)) return null;
+  return (
+    <IconButton
+      icon={icon}
+      label={label(nameOf(one.userId))}
+      testid={`${testid}-${one.userId}`}
+      onClick={() => void muteParticipant(one.userId, source)}
+    />
   );
 }

@@ -1,6 +1,7 @@
 import { comeBack, startCall } from '../app/calls';
 import { dropTrouble } from '../app/media';
 import { tryNow } from '../app/socket';
+import { retryMedia } from '../app/stage';
 import {
   busy,
   calls,
@@ -12,12 +13,14 @@ import {
   nameOf,
   now,
   panel,
+  room,
   session,
   silenced,
   troubles,
 } from '../app/store';
 import { troubleWords } from '../call/devices';
 import { others } from '../call/model';
+import { roomWords } from '../call/room';
 import { listed } from '../call/words';
 import { isAsked, isIn, isLive } from '../contract';
 import { clock } from '../lib/time';
@@ -96,7 +99,12 @@ function Head() {
             )}
           </h1>
         )}
-        {view !== null && <CallClock />}
+        {view !== null && (
+          <span class="stage-facts">
+            <CallClock />
+            <RecordingBadge />
+          </span>
+        )}
       </div>
       <IconButton
         icon="inspect"
@@ -137,11 +145,25 @@ function CallClock() {
   );
 }
 
+/** For everybody in the call, from the first moment to the last. */
+function RecordingBadge() {
+  const view = current.value;
+  if (view?.call.recordingEnabled !== true) return null;
+  const by = view.recordedBy === null ? undefined : `Started by ${nameOf(view.recordedBy)}`;
+  return (
+    <span class="recording-badge" data-testid="recording-badge" data-tip={by}>
+      <i aria-hidden="true" />
+      Recording
+    </span>
+  );
+}
+
 /** Trouble, in words, with what to do. */
 function Notices() {
   return (
     <div class="notices" aria-live="polite">
       {line.value.state === 'lost' && <LineLost />}
+      <RoomTrouble />
       {silenced.value && (
         <div class="notice" data-testid="notice-silenced">
           <Icon name="sound" />
@@ -173,6 +195,28 @@ function Notices() {
           </div>
         );
       })}
+    </div>
+  );
+}
+
+/** The words are said by the live region once; what counts down here is for the eye. */
+function RoomTrouble() {
+  if (room.value?.state !== 'trouble') return null;
+  const { why, nextTry } = room.value.trouble;
+  const { title, detail } = roomWords(why);
+  const next =
+    nextTry === null
+      ? 'Trying now.'
+      : `Next try in ${Math.max(0, Math.ceil((nextTry - now.value) / 1000))} s.`;
+  return (
+    <div class="notice bad" data-testid="notice-media" data-why={why}>
+      <Icon name="warning" />
+      <span aria-hidden="true">
+        <strong>{title}.</strong> {detail} {next}
+      </span>
+      <button type="button" class="button small" data-testid="retry-media" onClick={retryMedia}>
+        Try again now
+      </button>
     </div>
   );
 }
@@ -231,7 +275,7 @@ function Over() {
             data-testid="rejoin"
             onClick={() => void comeBack(ended.callId)}
           >
-            Join again
+            {ended.taken === true ? 'Come back' : 'Join again'}
           </button>
         ) : (
           <button
