@@ -121,12 +121,28 @@ export async function until(what, look, { patience = PATIENCE, every = 150 } = {
   }
 }
 
-/** What a page has received from each other person: decoded frames and sound packets, all tracks. */
+/**
+ * What a page has received from each other person: decoded frames and sound packets, all tracks that are there now.
+ * From peer to peer a connection has them, in a room of the media server each track of a participant.
+ */
 export function received(one) {
   return one.page.evaluate(async () => {
     const total = (stats, key) => stats.reduce((sum, stat) => sum + (stat[key] ?? 0), 0);
-    const sums = async ({ userId, pc }) => {
-      const inbound = [...(await pc.getStats()).values()].filter((stat) => stat.type === 'inbound-rtp');
+    const sources = () => {
+      const room = window.__call.room();
+      if (room === null)
+        return window.__call
+          .peers()
+          .map(({ userId, pc }) => ({ userId, pc, reports: () => [pc.getStats()] }));
+      return [...room.remoteParticipants.values()].map((from) => ({
+        userId: from.identity,
+        pc: { connectionState: room.state },
+        reports: () => [...from.trackPublications.values()].map(({ track }) => track?.getRTCStatsReport()),
+      }));
+    };
+    const sums = async ({ userId, pc, reports }) => {
+      const all = (await Promise.all(reports())).flatMap((report) => [...(report?.values() ?? [])]);
+      const inbound = all.filter((stat) => stat.type === 'inbound-rtp');
       const video = inbound.filter((stat) => stat.kind === 'video');
       const audio = inbound.filter((stat) => stat.kind === 'audio');
       const biggest = Math.max(0, ...video.map((stat) => stat.frameWidth ?? 0));
@@ -136,7 +152,7 @@ export function received(one) {
         { frames, packets: total(audio, 'packetsReceived'), biggest, state: pc.connectionState },
       ];
     };
-    return Object.fromEntries(await Promise.all(window.__call.peers().map(sums)));
+    return Object.fromEntries(await Promise.all(sources().map(sums)));
   });
 }
 
