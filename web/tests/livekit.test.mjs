@@ -41,6 +41,16 @@ async function talk(from, to, kind) {
   else await Promise.all(pairs.map(([at, one]) => sees(at, one)));
 }
 
+/** The same person on a new page of the same browser. */
+async function anew({ context, name, id }) {
+  const page = await context.newPage();
+  await page.goto(SERVICE);
+  await page.getByTestId('sign-in-name').fill(name);
+  await page.getByTestId('sign-in-submit').click();
+  await page.locator('[data-testid=stage][data-line=online]').waitFor();
+  return { context, page, name, id, faults: [] };
+}
+
 /** Waits until sound from `from` comes at `at`. */
 async function hears(at, from) {
   const packets = async () => (await received(at))[from.id]?.packets ?? 0;
@@ -342,13 +352,28 @@ describe('through LiveKit', { skip: process.env.LIVEKIT !== '1' && 'LIVEKIT is n
       unharmed(ada, grace);
     });
 
+    it('by a reload is as mute and as dark as before', async () => {
+      const [ada, grace] = await people('Ada', 'Grace');
+      await talk(ada, [grace]);
+      await grace.page.getByTestId('mute').click();
+      await grace.page.getByTestId('camera').click();
+      await tile(ada, grace, '[data-audio=false][data-video=false]');
+      await grace.page.reload();
+      await phase(grace, 'talking');
+      await until('the microphone is there', () => mutedInRoom(ada, grace));
+      await pause(SETTLED_MS);
+      await tile(ada, grace, '[data-audio=false][data-video=false]');
+      assert.equal(await pressed(grace, 'mute'), 'true');
+      assert.equal(await pressed(grace, 'camera'), 'true');
+      unharmed(ada, grace);
+    });
+
     it('with the page closed comes back into the same call from a new one', async () => {
       const [ada, grace] = await people('Ada', 'Grace');
       await talk(ada, [grace]);
       const id = await callId(ada);
-      await grace.context.close();
-      const again = await secondDevice(browser, grace);
-      there.push(again);
+      await grace.page.close();
+      const again = await anew(grace);
       await again.page.getByTestId(`come-back-${id}`).click();
       await phase(again, 'talking');
       await Promise.all([sees(ada, again), sees(again, ada), connected(ada)]);

@@ -34,9 +34,9 @@ describe('what somebody else turned off', () => {
   it('is not the echo of what we turned off ourselves', () => {
     const own = new OwnSettings();
     own.changed('audio', T);
-    own.heard(ON, { ...ON, audioEnabled: false }, only('video'));
+    own.heard(ON, { ...ON, audioEnabled: false }, only('video', 'screen_share'));
     expect(own.due()).toBeNull();
-    expect(own.turnedOff(only('video'), T + 10 * SETTLE_MS)).toEqual([]);
+    expect(own.turnedOff(all, T + 10 * SETTLE_MS)).toEqual([]);
   });
 
   it('is not the late echo of off and on again', () => {
@@ -66,6 +66,28 @@ describe('what somebody else turned off', () => {
     own.heard(off, ON, all);
     own.heard(ON, ON, all);
     expect(own.turnedOff(all, T)).toEqual([]);
+  });
+
+  it('leaves what is wrongly said to be on, to be set right once settled', () => {
+    const own = new OwnSettings();
+    own.changed('audio', T);
+    own.heard(ON, ON, only('video', 'screen_share'));
+    expect(own.wronglyOn(only('video', 'screen_share'), T)).toEqual([]);
+    expect(own.due()).toBe(T + SETTLE_MS);
+    expect(own.wronglyOn(only('video', 'screen_share'), T + SETTLE_MS)).toEqual(['audio']);
+    expect(own.wronglyOn(only('video', 'screen_share'), T + SETTLE_MS)).toEqual([]);
+    expect(own.turnedOff(all, T + SETTLE_MS)).toEqual([]);
+  });
+
+  it.each([
+    ['it is on here by then', ON, all],
+    ['the service has said otherwise', { ...ON, audioEnabled: false }, only('video')],
+  ])('leaves nothing to be set right where %s', (_, after, on) => {
+    const own = new OwnSettings();
+    own.changed('audio', T);
+    own.heard(ON, { ...ON, videoEnabled: false, screenShareEnabled: false }, new Set());
+    own.heard(ON, { ...after, videoEnabled: false, screenShareEnabled: false }, on);
+    expect(own.wronglyOn(on, T + SETTLE_MS)).toEqual([]);
   });
 
   it('is nothing any more once we have turned it off ourselves, or the call is another', () => {

@@ -232,9 +232,12 @@ export async function comeBack(id: string): Promise<void> {
   if (store.busy.value !== null || store.currentId.value !== null) return;
   store.busy.value = 'joining';
   try {
-    const view = store.calls.value.get(id);
-    const mine = view?.participants.get(me());
-    await media.prepare({ audio: true, video: view?.call.type === 'video' && mine?.videoEnabled !== false });
+    const { audio, video } = media.recallSent(id) ?? sentElsewhere(id);
+    if (!audio) {
+      media.turnOff('audio');
+      store.toast('You are muted, as you were before');
+    }
+    await media.prepare({ audio: true, video });
     await enterByJoin(id);
     await tellSettings();
   } catch (error) {
@@ -244,6 +247,14 @@ export async function comeBack(id: string): Promise<void> {
   } finally {
     store.busy.value = null;
   }
+}
+
+/** What another device of ours sends in that call; where none is in it the service's word is no wish of ours. */
+function sentElsewhere(id: string): media.Sent {
+  const view = store.calls.value.get(id);
+  const mine = view?.participants.get(me());
+  if (mine?.connectionState === 'connected') return { audio: mine.audioEnabled, video: mine.videoEnabled };
+  return { audio: true, video: view?.call.type === 'video' };
 }
 
 /** Another device of ours has taken the call over: this one leaves it without ending anything. */

@@ -1,8 +1,8 @@
-import { batch } from '@preact/signals';
+import { batch, effect } from '@preact/signals';
 import { acquire, DETAILS, type Detail, type Trouble, troubleWords, type Wish } from '../call/devices';
 import type { Source } from '../contract';
 import { browser } from '../lib/keep';
-import { camera, choice, devices, microphone, muted, screen, toast, troubles } from './store';
+import { camera, choice, devices, microphone, muted, screen, session, toast, troubles } from './store';
 
 /** Asked once a device is there and before it is shown to anybody: whether it is still wanted. */
 type Consent = () => Promise<boolean>;
@@ -100,6 +100,30 @@ export async function toggleCamera(consent: Consent): Promise<boolean> {
 function letGo(held: typeof camera): void {
   held.value?.stop();
   held.value = null;
+}
+
+/** Whether we are heard and seen. */
+export interface Sent {
+  audio: boolean;
+  video: boolean;
+}
+
+const keyOfSent = (): string => `sent.${session.value?.userId ?? ''}`;
+
+/** Keeps what is sent in that call, for this browser to go on with, until the returned function is called. */
+export function keepSent(callId: string): () => void {
+  return effect(() => {
+    const on = sources();
+    const audio = on.has('audio') || microphone.value === null;
+    browser.write(keyOfSent(), { callId, audio, video: on.has('video') });
+  });
+}
+
+/** What this browser sent in that call before its page was loaded anew, or closed. */
+export function recallSent(callId: string): Sent | null {
+  const kept = browser.read(keyOfSent()) as (Partial<Sent> & { callId?: unknown }) | null;
+  if (kept?.callId !== callId) return null;
+  return { audio: kept.audio !== false, video: kept.video === true };
 }
 
 /** What is on here, for the others to hear or see. */

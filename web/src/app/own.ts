@@ -4,6 +4,7 @@ import { OwnSettings } from '../call/own';
 import { turnedOffWords } from '../call/words';
 import { SOURCES, type Source } from '../contract';
 import * as media from './media';
+import { connected, send } from './socket';
 import { currentId, current, nameOf, room, session, toast } from './store';
 
 /** Our own microphone, camera and screen, as the service has them and as they are here. */
@@ -51,12 +52,20 @@ function look(): void {
   if (due === null) return;
   // Without the room the media server takes back what we sent, and the service hears of that.
   const believed = room.value === null || room.value.state === 'up';
-  if (believed) for (const source of own.turnedOff(media.sources(), Date.now())) turnOff(source);
+  if (believed) settle();
   const next = own.due();
   if (next !== null) {
     const wait = believed ? next - Date.now() : LOOK_AGAIN_MS;
     timer = setTimeout(look, Math.max(wait, 0));
   }
+}
+
+function settle(): void {
+  const [on, at] = [media.sources(), Date.now()];
+  for (const source of own.turnedOff(on, at)) turnOff(source);
+  const callId = currentId.value;
+  if (callId === null || !connected()) return;
+  for (const source of own.wronglyOn(on, at)) void send(`call:toggle_${source}`, { callId, enabled: false });
 }
 
 /** The media server has muted a track of ours: it is off here too, and the service says the same by its own way. */

@@ -10,6 +10,7 @@ import type { IceServer, MediaToken, RelayKind, RoomToken } from '../contract';
 import { Meter } from '../lib/sound';
 import * as api from './api';
 import { record } from './recorder';
+import { keepSent } from './media';
 import * as own from './own';
 import { connected, relay, send } from './socket';
 import {
@@ -80,7 +81,7 @@ export async function openStage(
     return;
   }
   link = made;
-  stops = [publishing(made), ...loops(made, callId)];
+  stops = [publishing(made), keepSent(callId), ...loops(made, callId)];
   meetAll(first);
 }
 

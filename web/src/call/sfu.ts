@@ -3,6 +3,8 @@ import {
   ConnectionErrorReason,
   ConnectionState,
   DisconnectReason,
+  LocalAudioTrack,
+  type LocalTrack,
   type LocalTrackPublication,
   type Participant,
   type Track as MediaTrack,
@@ -295,7 +297,7 @@ export class Sfu implements Link {
     const until = Date.now() + PERMISSION_MS;
     for (;;) {
       try {
-        await this.room.localParticipant.publishTrack(track, {
+        await this.room.localParticipant.publishTrack(await this.local(slot, track), {
           source: SOURCE_OF[slot],
           simulcast: slot === 'camera',
         });
@@ -307,6 +309,13 @@ export class Sfu implements Link {
         await this.permitted(until - Date.now());
       }
     }
+  }
+
+  /** A microphone that is muted is so from its first moment in the room: what is told of its beginning says so. */
+  private async local(slot: Slot, track: MediaStreamTrack): Promise<MediaStreamTrack | LocalTrack> {
+    if (slot !== 'microphone' || !this.muted) return track;
+    // The client's own types disagree about an optional field, and mean the same.
+    return (await new LocalAudioTrack(track).mute()) as LocalTrack;
   }
 
   /** Waits until what we may send changes, or until it has taken too long. */
