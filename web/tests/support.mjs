@@ -55,17 +55,21 @@ export function idOf(name) {
   return name.toLowerCase().replaceAll(' ', '-');
 }
 
-/** A new person with a browser context of their own, on the page and signed in; `exact` for that very name. */
+/**
+ * A new person with a browser context of their own, on the page and signed in; `exact` for that very name, `script`
+ * is run on the page before its own.
+ */
 export async function person(
   browser,
   name,
-  { viewport = { width: 1280, height: 800 }, exact = false, ...options } = {},
+  { viewport = { width: 1280, height: 800 }, exact = false, script, ...options } = {},
 ) {
   const context = await browser.newContext({ viewport, ...options });
   const page = await context.newPage();
   page.setDefaultTimeout(PATIENCE);
   const faults = [];
   page.on('pageerror', (error) => faults.push(String(error)));
+  if (script !== undefined) await page.addInitScript(script);
   // A small picture: several of these share two cores.
   await page.addInitScript(() =>
     localStorage.setItem('call-console.devices', JSON.stringify({ detail: 'low' })),

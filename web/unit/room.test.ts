@@ -6,8 +6,15 @@ describe('a try to join a room that failed', () => {
     [{ reasonName: 'NotAllowed', status: 404, message: 'requested room does not exist' }, 'missing'],
     [{ reasonName: 'NotAllowed', status: 401, message: 'invalid token' }, 'refused'],
     [{ reasonName: 'NotAllowed', status: 403 }, 'refused'],
-    [{ reasonName: 'WebSocket', message: 'websocket error during connection establishment' }, 'full'],
+    [
+      {
+        reasonName: 'ServerUnreachable',
+        message: 'could not establish signal connection: Encountered websocket error during connection',
+      },
+      'full',
+    ],
     [{ reasonName: 'InternalError', message: 'could not establish pc connection' }, 'blocked'],
+    [{ reasonName: 'InternalError' }, 'unreachable'],
     [{ reasonName: 'ServerUnreachable', message: 'Failed to fetch' }, 'unreachable'],
     [{ reasonName: 'Timeout' }, 'unreachable'],
     [{ message: 'no answer' }, 'unreachable'],
@@ -28,9 +35,10 @@ describe('a try to join a room that failed', () => {
   });
 
   it('is followed by another, later each time, up to a bound', () => {
-    const waits = Array.from({ length: 12 }, (_, tries) => waitBefore(tries));
-    expect(waits[0]).toBeLessThan(1000);
+    const waits = Array.from({ length: 12 }, (_, tries) => waitBefore(tries, 0.5));
+    expect(waits[0]).toBe(500);
     expect([...waits].sort((a, b) => a - b)).toEqual(waits);
-    expect(waits.at(-1)).toBe(15_000);
+    expect(waits.at(-1)).toBe(8000);
+    expect([waitBefore(1, 0), waitBefore(1, 1)]).toEqual([750, 1250]);
   });
 });

@@ -14,33 +14,31 @@ export interface RoomTrouble {
 export type RoomState = { state: 'joining' } | { state: 'up' } | { state: 'trouble'; trouble: RoomTrouble };
 
 /** Waits between tries, milliseconds; the last one again and again. */
-const WAITS = [500, 1000, 2000, 4000, 8000, 15_000];
+const WAITS = [500, 1000, 2000, 4000, 8000];
+/** By how much a wait may differ either way: a server that comes back is not to meet everybody at once. */
+const SPREAD = 0.25;
 
-/** How long to wait before try number `tries`, counted from 0. */
-export function waitBefore(tries: number): number {
-  return WAITS[Math.min(tries, WAITS.length - 1)] ?? 15_000;
+/** How long to wait before try number `tries`, counted from 0; `chance` is 0 to 1. */
+export function waitBefore(tries: number, chance = Math.random()): number {
+  const wait = WAITS[Math.min(tries, WAITS.length - 1)] ?? 8000;
+  return Math.round(wait * (1 + SPREAD * (2 * chance - 1)));
 }
 
 /** What a failed try to join says, as far as the media server's client tells. */
 export interface JoinFailure {
   /** The name of the reason, as livekit-client has it. */
-  reasonName?: string;
+  reasonName?: string | undefined;
   /** HTTP status, where one came. */
-  status?: number;
-  message?: string;
+  status?: number | undefined;
+  message?: string | undefined;
 }
 
-export function whyOf(failure: JoinFailure): RoomWhy {
-  if (/could not establish pc connection/i.test(failure.message ?? '')) return 'blocked';
-  switch (failure.reasonName) {
-    case 'NotAllowed':
-      return failure.status === 404 ? 'missing' : 'refused';
-    case 'WebSocket':
-      // The server takes the token and the room is there, yet it closes the door without a word: so it does when the room is full.
-      return 'full';
-    default:
-      return 'unreachable';
-  }
+export function whyOf({ reasonName, status, message = '' }: JoinFailure): RoomWhy {
+  if (/could not establish pc connection/i.test(message)) return 'blocked';
+  if (reasonName === 'NotAllowed') return status === 404 ? 'missing' : 'refused';
+  // Asked after a failure, the server has said that token and room are good: it closes the door without a word when the room is full.
+  if (/websocket error/i.test(message)) return 'full';
+  return 'unreachable';
 }
 
 /** What happened, and what it means. */

@@ -35,6 +35,8 @@ const SOURCE_OF: Record<Slot, Track.Source> = {
 
 /** How long the permission to send a track may take to come, milliseconds: the service asks the media server for it. */
 const PERMISSION_MS = 3000;
+/** How long the room may be without signaling before it is told, milliseconds. */
+const UNSIGNALED_MS = 4000;
 /** How long an event of the call that explains why the room let us go may take, milliseconds. */
 const EXPLAINED_MS = 3000;
 
@@ -66,6 +68,7 @@ export class Sfu implements Link {
   private joining = false;
   private closed = false;
   private wake: () => void = () => {};
+  private unsignaled: ReturnType<typeof setTimeout> | undefined;
 
   constructor(private readonly options: SfuOptions) {
     this.events = options.events;
@@ -79,6 +82,7 @@ export class Sfu implements Link {
       .on(RoomEvent.ParticipantDisconnected, (from) => this.onPair(from.identity, 'lost'))
       .on(RoomEvent.ConnectionStateChanged, (state) => this.events.onNote('media:room', { state }))
       .on(RoomEvent.TrackMuted, (publication, from) => this.onMuted(publication, from))
+      .on(RoomEvent.SignalReconnecting, () => this.onUnsignaled())
       .on(RoomEvent.Reconnecting, () => this.onReconnecting())
       .on(RoomEvent.Reconnected, () => this.onUp())
       .on(RoomEvent.Disconnected, (reason) => void this.onDisconnected(reason));
@@ -154,6 +158,7 @@ export class Sfu implements Link {
 
   close(): void {
     this.closed = true;
+    clearTimeout(this.unsignaled);
     this.wake();
     void this.room.disconnect(false);
   }
@@ -178,9 +183,10 @@ export class Sfu implements Link {
         return;
       } catch (error) {
         if (this.closed) return;
-        this.events.onNote('media:trouble', { what: 'room', error: String(error) });
+        const { reasonName, status, message } = error as JoinFailure;
+        this.events.onNote('media:trouble', { what: 'room', reasonName, status, message });
         if (isTakeover(error)) return this.taken();
-        why = whyOf(error as JoinFailure);
+        why = whyOf({ reasonName, status, message });
       }
     }
   }
@@ -214,13 +220,23 @@ export class Sfu implements Link {
   }
 
   private onUp(): void {
+    clearTimeout(this.unsignaled);
     if (this.closed) return;
     this.events.onRoom({ state: 'up' });
     for (const userId of this.met) this.meet(userId);
     for (const slot of SLOTS) void this.settle(slot);
   }
 
+  /** Sound and picture may well go on without signaling: that is worth a word only where it lasts. */
+  private onUnsignaled(): void {
+    clearTimeout(this.unsignaled);
+    this.unsignaled = setTimeout(() => {
+      if (this.room.state === ConnectionState.SignalReconnecting) this.onReconnecting();
+    }, UNSIGNALED_MS);
+  }
+
   private onReconnecting(): void {
+    if (this.closed) return;
     const trouble = { why: 'reconnecting', since: Date.now(), nextTry: null } as const;
     this.events.onRoom({ state: 'trouble', trouble });
     for (const userId of this.met) this.events.onPair(userId, 'lost');
