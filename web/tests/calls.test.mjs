@@ -99,6 +99,43 @@ describe('two people', () => {
     unharmed(ada, grace);
   });
 
+  it('are muted by the one who called, are told by whom, and can speak again', async () => {
+    const [ada, grace] = await people('Ada', 'Grace');
+    await call(ada, [grace]);
+    await accept(grace);
+    await sees(ada, grace);
+    await ada.page.getByTestId('open-people').click();
+    await ada.page.getByTestId(`mute-${grace.id}`).click();
+    await grace.page
+      .getByTestId('toast')
+      .filter({ hasText: `${ada.name} muted you` })
+      .waitFor();
+    await grace.page.locator('[data-testid=mute][aria-pressed=true]').waitFor();
+    await ada.page.getByTestId(`camera-off-${grace.id}`).click();
+    await grace.page
+      .getByTestId('toast')
+      .filter({ hasText: `${ada.name} turned your camera off` })
+      .waitFor();
+    await ada.page.keyboard.press('Escape');
+    await ada.page.locator(`[data-testid=tile-${grace.id}][data-audio=false][data-video=false]`).waitFor();
+    // Who did not call can turn nobody off.
+    await grace.page.getByTestId('open-people').click();
+    assert.equal(await grace.page.getByTestId(`mute-${ada.id}`).count(), 0);
+    await grace.page.keyboard.press('Escape');
+    await grace.page.getByTestId('mute').click();
+    await ada.page.getByTestId(`muted-${grace.id}`).waitFor({ state: 'detached' });
+    unharmed(ada, grace);
+  });
+
+  it('have no record button: nobody but themselves has what they say', async () => {
+    const [ada, grace] = await people('Ada', 'Grace');
+    await call(ada, [grace], 'audio');
+    await accept(grace);
+    await phase(ada, 'talking');
+    assert.equal(await ada.page.getByTestId('record').count(), 0);
+    unharmed(ada, grace);
+  });
+
   it('see a shared screen beside the faces, until it is stopped', async () => {
     const [ada, grace] = await people('Ada', 'Grace');
     await call(ada, [grace]);

@@ -1,7 +1,19 @@
 // A network that goes away and comes back, a page that is loaded anew, a camera that is refused.
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, it } from 'node:test';
-import { accept, call, lastCall, launch, person, phase, sees, unharmed, until } from './support.mjs';
+import {
+  accept,
+  call,
+  fails,
+  lastCall,
+  launch,
+  person,
+  phase,
+  round,
+  sees,
+  unharmed,
+  until,
+} from './support.mjs';
 
 let browser;
 const there = [];
@@ -72,14 +84,10 @@ describe('media that is lost', () => {
   it('is mended after a restart of ICE from both sides at once', async () => {
     const [ada, grace] = await pair();
     await talk(ada, grace);
-    const restarts = (one) =>
-      one.page.evaluate(() => {
-        const [{ pc }] = window.__call.peers();
-        Object.defineProperty(pc, 'connectionState', { configurable: true, get: () => 'failed' });
-        pc.onconnectionstatechange();
-        delete pc.connectionState;
-      });
-    await Promise.all([restarts(ada), restarts(grace)]);
+    const ended = await Promise.all([ada, grace].map(round));
+    await Promise.all([fails(ada), fails(grace)]);
+    for (const [i, one] of [ada, grace].entries())
+      await until(`${one.name} has new addresses`, async () => (await round(one)) !== ended[i]);
     await until('both are stable again', async () => {
       const states = await Promise.all(
         [ada, grace].map((one) => one.page.evaluate(() => window.__call.peers()[0].pc.signalingState)),

@@ -2,7 +2,7 @@
 // Only where TURN=1 says that the service under test gives such a server, with credentials that last TURN_TTL seconds.
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, it } from 'node:test';
-import { accept, call, launch, person, sees, unharmed, until } from './support.mjs';
+import { accept, call, fails, launch, person, round, sees, unharmed, until } from './support.mjs';
 
 /** How long until the service gives fresh credentials, milliseconds: it does so before the old ones have run out. */
 const FRESH_MS = 1000 * Number(process.env.TURN_TTL ?? 60);
@@ -75,18 +75,10 @@ describe('through a TURN server', { skip: process.env.TURN !== '1' && 'TURN is n
     await Promise.all([sees(ada, grace), sees(grace, ada)]);
 
     // The fresh ones are good: a connection that is mended signs in with them.
-    await ada.page.evaluate(() => {
-      const [{ pc }] = window.__call.peers();
-      Object.defineProperty(pc, 'connectionState', { configurable: true, get: () => 'failed' });
-      pc.onconnectionstatechange();
-      delete pc.connectionState;
-    });
-    await until('both are stable again', async () => {
-      const states = await Promise.all(
-        [ada, grace].map((one) => one.page.evaluate(() => window.__call.peers()[0].pc.signalingState)),
-      );
-      return states.every((state) => state === 'stable');
-    });
+    const ended = await Promise.all([ada, grace].map(round));
+    await fails(ada);
+    for (const [i, one] of [ada, grace].entries())
+      await until(`${one.name} has new addresses`, async () => (await round(one)) !== ended[i]);
     await Promise.all([sees(ada, grace), sees(grace, ada)]);
     for (const one of [ada, grace]) assert.equal(await path(one), 'relay/relay');
     unharmed(ada, grace);

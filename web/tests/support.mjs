@@ -172,6 +172,25 @@ export async function sees(at, from) {
   });
 }
 
+/** Has a page take its connection to the other for failed, long enough that it mends it. */
+export function fails(one) {
+  return one.page.evaluate(async () => {
+    const [{ pc }] = window.__call.peers();
+    Object.defineProperty(pc, 'connectionState', { configurable: true, get: () => 'failed' });
+    pc.onconnectionstatechange();
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    delete pc.connectionState;
+  });
+}
+
+/** What tells one round of finding addresses from the next. */
+export function round(one) {
+  return one.page.evaluate(() => {
+    const { sdp } = window.__call.peers()[0].pc.currentLocalDescription;
+    return /a=ice-ufrag:(\S+)/.exec(sdp)[1];
+  });
+}
+
 /** The newest line of a page's history, once it says that the call is over. */
 export async function lastCall(one) {
   return until(`${one.name} finds the call in the history`, async () => {
