@@ -307,7 +307,7 @@ describe('through LiveKit', { skip: process.env.LIVEKIT !== '1' && 'LIVEKIT is n
       );
       await ada.page.getByTestId('history-row').first().click();
       const done = ada.page.locator('[data-testid=detail-recording][data-status=completed]');
-      await done.getByText('Recording, 1 min 5 s, 2.4 MB').waitFor();
+      await done.getByText('Ready, 1 min 5 s, 2.4 MB').waitFor();
       assert.equal(await done.getByRole('link').getAttribute('href'), `${SERVICE}/a.mp4`);
       const underWay = ada.page.locator('[data-testid=detail-recording][data-status=processing]');
       assert.equal(await underWay.getByRole('link').count(), 0);

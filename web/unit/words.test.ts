@@ -147,10 +147,10 @@ it.each([
 });
 
 it.each([
-  [{ status: 'recording', duration: null, fileSize: null }, 'Being recorded'],
+  [{ status: 'recording', duration: null, fileSize: null }, 'Going on'],
   [{ status: 'processing', duration: 12, fileSize: null }, 'Being made ready, 12 s'],
-  [{ status: 'completed', duration: 125, fileSize: 3_140_000 }, 'Recording, 2 min 5 s, 3.1 MB'],
-  [{ status: 'failed', duration: null, fileSize: null }, 'The recording failed'],
+  [{ status: 'completed', duration: 125, fileSize: 3_140_000 }, 'Ready, 2 min 5 s, 3.1 MB'],
+  [{ status: 'failed', duration: null, fileSize: null }, 'Failed'],
 ] as const)('a recording %o is told as %s', (recording, words) => {
   expect(recordingWords(recording)).toBe(words);
 });

@@ -146,13 +146,13 @@ export function turnedOffWords(source: Source, by: string | null): string {
   }
 }
 
-/** "Recording, 2 min 5 s, 3.1 MB": a recording, as far as it has come. */
+/** "Ready, 2 min 5 s, 3.1 MB": a recording, as far as it has come. */
 export function recordingWords(recording: Pick<Recording, 'status' | 'duration' | 'fileSize'>): string {
   const state = {
-    recording: 'Being recorded',
+    recording: 'Going on',
     processing: 'Being made ready',
-    completed: 'Recording',
-    failed: 'The recording failed',
+    completed: 'Ready',
+    failed: 'Failed',
   }[recording.status];
   const { duration, fileSize } = recording;
   return [
