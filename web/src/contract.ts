@@ -68,6 +68,7 @@ export interface Call {
   endedAt: string | null;
   duration: number | null;
   endReason: EndReason | null;
+  /** Whether it is or was recorded. */
   recordingEnabled: boolean;
   recordingUrl: string | null;
   createdAt: string;

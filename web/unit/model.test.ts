@@ -142,19 +142,27 @@ describe('a recording', () => {
   it('goes on from its start to its stop, and is known by who began it', () => {
     let view = told(start(), 'call:recording_started', { userId: 'ada', recordingId });
     expect(view.call.recordingEnabled).toBe(true);
-    expect(view.recordedBy).toBe('ada');
+    expect(view.recording).toEqual({ by: 'ada' });
     view = told(view, 'call:recording_stopped', { userId: null, recordingId });
-    expect(view.call.recordingEnabled).toBe(false);
-    expect(view.recordedBy).toBeNull();
+    expect(view.recording).toBeNull();
   });
 
-  it('is still known after a fresh word of the service, unless that says it is over', () => {
+  it('is still known after a fresh word of the service, unless that knows of none', () => {
     const view = told(start(), 'call:recording_started', { userId: 'ada', recordingId });
     const participants = [...view.participants.values()];
     const again = (recordingEnabled: boolean) =>
-      viewOf({ call: callOf({ recordingEnabled, seq: view.call.seq }), participants }, view, 0).recordedBy;
-    expect(again(true)).toBe('ada');
+      viewOf({ call: callOf({ recordingEnabled, seq: view.call.seq }), participants }, view, 0).recording;
+    expect(again(true)).toEqual({ by: 'ada' });
     expect(again(false)).toBeNull();
+  });
+
+  it('that is over does not begin again because the call was once recorded', () => {
+    let view = told(start(), 'call:recording_started', { userId: 'ada', recordingId });
+    view = told(view, 'call:recording_stopped', { userId: 'ada', recordingId });
+    const participants = [...view.participants.values()];
+    const call = callOf({ recordingEnabled: true, seq: view.call.seq });
+    expect(viewOf({ call, participants }, view, 0).recording).toBeNull();
+    expect(viewOf({ call, participants }, null, 0).recording).toBeNull();
   });
 });
 

@@ -1,5 +1,5 @@
 import { batch } from '@preact/signals';
-import { applied, type CallView, viewOf } from '../call/model';
+import { applied, type CallView, viewOf, withRecording } from '../call/model';
 import { endWords, listed, refusalWords, talkedFor } from '../call/words';
 import type { Slot } from '../call/negotiation';
 import type { CallAnswer, CallType, IceServer, MediaSettings, MediaToken, Source } from '../contract';
@@ -143,8 +143,10 @@ async function enter(answer: CallAnswer, token: MediaToken, ice: IceServer[], fi
   });
   tab.write('call', id);
   void refreshHistory();
-  if (isLive(view.call.state)) await openStage(id, token, ice, first);
-  else await finish(id, view.endedBy);
+  if (isLive(view.call.state)) {
+    void learnRecording(view);
+    await openStage(id, token, ice, first);
+  } else await finish(id, view.endedBy);
 }
 
 export async function decline(id: string): Promise<void> {
@@ -339,6 +341,17 @@ export async function muteParticipant(userId: string, source: Source): Promise<v
   if (!answer.success) store.toast(refusalWords(answer.code, answer.error), 'bad');
 }
 
+/** Whether a call that is or was recorded is so now, where its events may have been missed. */
+export async function learnRecording(view: CallView): Promise<void> {
+  if (!view.call.recordingEnabled || !isLive(view.call.state)) return;
+  const all = await api.recordings(view.call.id).catch(() => null);
+  const now = store.calls.value.get(view.call.id);
+  // An event that came meanwhile knows better.
+  if (all === null || now === undefined || now.recording !== view.recording) return;
+  const goesOn = all.some((one) => one.status === 'recording');
+  if (goesOn !== (now.recording !== null)) store.putCall(withRecording(now, goesOn ? { by: null } : null));
+}
+
 /** Starts recording the call, or stops it. */
 export async function toggleRecording(): Promise<void> {
   const view = store.current.value;
@@ -346,7 +359,7 @@ export async function toggleRecording(): Promise<void> {
   store.recordingAsked.value = true;
   try {
     // Everybody in the call, this page too, hears of it by an event.
-    await api.setRecording(view.call.id, !view.call.recordingEnabled);
+    await api.setRecording(view.call.id, view.recording === null);
   } catch (error) {
     told(error);
   } finally {

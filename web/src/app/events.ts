@@ -13,7 +13,7 @@ import {
 } from '../contract';
 import { browser, tab } from '../lib/keep';
 import * as api from './api';
-import { comeBack, finish, holdPlace } from './calls';
+import { comeBack, finish, holdPlace, learnRecording } from './calls';
 import { keepEarly } from './early';
 import { refreshHistory } from './history';
 import { send } from './socket';
@@ -47,7 +47,10 @@ async function onState(answer: CallAnswer): Promise<void> {
   store.putCall(after);
   followOwn(before, after);
   if (!isLive(answer.call.state)) await finish(answer.call.id, null);
-  else if (store.currentId.value === answer.call.id) meetAll(false);
+  else if (store.currentId.value === answer.call.id) {
+    meetAll(false);
+    void learnRecording(after);
+  }
 }
 
 /** Every live call of ours, on each connect: nothing that was missed while away stays unknown. */
@@ -80,6 +83,7 @@ function takeCall(answer: SyncCall): void {
 }
 
 async function goOn(mine: CallView): Promise<void> {
+  void learnRecording(mine);
   await holdPlace(mine);
   meetAll(false);
   mend();

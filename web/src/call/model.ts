@@ -19,8 +19,8 @@ export interface CallView {
   readonly story: readonly Moment[];
   /** Who ended it, where an event said so. */
   readonly endedBy: string | null;
-  /** Who began the recording that goes on, where an event said so. */
-  readonly recordedBy: string | null;
+  /** The recording that goes on, as far as this page knows; `by` is null where nobody said who began it. */
+  readonly recording: { readonly by: string | null } | null;
 }
 
 export interface Moment {
@@ -40,7 +40,8 @@ export function viewOf(answer: SyncCall, before: CallView | null, at: number): C
       invitation: answer.invitation ?? before?.invitation ?? null,
       story: before?.story ?? [],
       endedBy: before?.endedBy ?? null,
-      recordedBy: answer.call.recordingEnabled ? (before?.recordedBy ?? null) : null,
+      // That a call is said to be recorded may mean that it once was.
+      recording: answer.call.recordingEnabled ? (before?.recording ?? null) : null,
     },
     at,
   );
@@ -74,7 +75,7 @@ export function viewOfInvitation(invitation: Invitation, seq: number, at: number
     epoch: 0,
     seq,
   };
-  return told(null, { call, participants, invitation, story: [], endedBy: null, recordedBy: null }, at);
+  return told(null, { call, participants, invitation, story: [], endedBy: null, recording: null }, at);
 }
 
 function blank(callId: string, userId: string, of: { initiatorId: string; type: Call['type'] }): Participant {
@@ -130,9 +131,9 @@ function patched(view: CallView, { event, data }: CallEvent): CallView {
     case 'call:quality_changed':
       return person(view, data.userId, () => ({ connectionQuality: data.quality }));
     case 'call:recording_started':
-      return recorded(view, true, data.userId);
+      return { ...withRecording(view, { by: data.userId }), call: { ...view.call, recordingEnabled: true } };
     case 'call:recording_stopped':
-      return recorded(view, false, null);
+      return withRecording(view, null);
     case 'call:state_changed':
       return stateChanged(view, data);
     case 'call:cancelled':
@@ -144,8 +145,9 @@ function patched(view: CallView, { event, data }: CallEvent): CallView {
   }
 }
 
-function recorded(view: CallView, recordingEnabled: boolean, recordedBy: string | null): CallView {
-  return { ...view, recordedBy, call: { ...view.call, recordingEnabled } };
+/** The view with that recording going on, or none. */
+export function withRecording(view: CallView, recording: CallView['recording']): CallView {
+  return { ...view, recording };
 }
 
 function joined(one: Participant, at: string): Partial<Participant> {

@@ -96,9 +96,9 @@ export function ControlBar() {
 
 /** For the initiator, where a media server has the call's sound and picture: from peer to peer nobody else has them. */
 function RecordButton() {
-  const call = current.value?.call;
-  if (call === undefined || room.value === null || call.initiatorId !== session.value?.userId) return null;
-  const on = call.recordingEnabled;
+  const view = current.value;
+  if (view === null || room.value === null || view.call.initiatorId !== session.value?.userId) return null;
+  const on = view.recording !== null;
   return (
     <IconButton
       icon={on ? 'stop' : 'record'}
@@ -107,7 +107,7 @@ function RecordButton() {
       testid="record"
       pressed={on}
       size={22}
-      disabled={recordingAsked.value || call.startedAt === null}
+      disabled={recordingAsked.value || view.call.startedAt === null}
       onClick={() => void toggleRecording()}
     />
   );

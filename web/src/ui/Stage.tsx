@@ -147,9 +147,9 @@ function CallClock() {
 
 /** For everybody in the call, from the first moment to the last. */
 function RecordingBadge() {
-  const view = current.value;
-  if (view?.call.recordingEnabled !== true) return null;
-  const by = view.recordedBy === null ? undefined : `Started by ${nameOf(view.recordedBy)}`;
+  const recording = current.value?.recording ?? null;
+  if (recording === null) return null;
+  const by = recording.by === null ? undefined : `Started by ${nameOf(recording.by)}`;
   return (
     <span class="recording-badge" data-testid="recording-badge" data-tip={by}>
       <i aria-hidden="true" />
