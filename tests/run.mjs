@@ -117,7 +117,7 @@ async function browserInRooms(tests) {
 async function browserThroughTurn(tests) {
   const coturn = await Coturn.start();
   try {
-    return await browser(tests, { ...coturn.env, TURN_TTL: '20' }, { TURN: '1' });
+    return await browser(tests, { ...coturn.env, TURN_TTL: '60' }, { TURN: '1', TURN_TTL: '60' });
   } finally {
     await coturn.stop();
   }
