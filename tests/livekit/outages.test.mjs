@@ -11,7 +11,7 @@ import { eventually } from '../support/world.mjs';
 const CHECK_MS = 500;
 const GRACE_MS = 3000;
 /** How long LiveKit waits for one who has vanished, milliseconds, and how much longer it may take to show. */
-const VANISHED_MS = 23_000 + CHECK_MS + 2000;
+const VANISHED_MS = 23_000 + CHECK_MS + 7000;
 /** How long clients may take to come back by themselves, milliseconds. */
 const BACK_MS = 25_000;
 

@@ -10,6 +10,8 @@ const CHECK_MS = 500;
 const SEEN_MS = CHECK_MS + 2000;
 /** How long what a webhook tells may take to show, milliseconds: two busy cores included. */
 const TOLD_MS = 2500;
+/** LiveKit counts who is in a room only so often, milliseconds: who leaves is not missed before. */
+const COUNT_MS = 5000;
 /** How long one who must not be in a room may be there, milliseconds. */
 const OUT_MS = 2000;
 
@@ -93,13 +95,13 @@ for (const { how, world, fate, within } of WAYS) {
     await heardState(a, call, 'connected');
     const begun = Date.now();
     await b.guest.leave();
-    const away = await heardState(a, call, 'reconnecting', { within: within + 1000 });
+    const away = await heardState(a, call, 'reconnecting', { within: within + COUNT_MS });
     t.diagnostic(`left: noticed after ${away - begun} ms`);
     // A socket is there: not lost, just without media.
     assert.equal((await b.standing(call)).connectionState, 'connecting');
     const { token } = await b.want('POST', `/${call.id}/token`);
     await b.guest.enter(token.url, token.token);
-    await heardState(a, call, 'connected', { within: within + 1000 });
+    await heardState(a, call, 'connected', { within });
     assert.deepEqual(a.device.all('call:participant_left'), []);
     await part(meeting);
   });
@@ -113,7 +115,7 @@ for (const { how, world, fate, within } of WAYS) {
     await a.device.do('call:remove_participant', { callId: call.id, userId: b.id });
     const { at } = await b.guest.until('disconnected', { reason: 'PARTICIPANT_REMOVED' });
     t.diagnostic(`put out ${at - begun} ms after the removal`);
-    assert.ok(at - begun < 1000, `${at - begun} ms`);
+    assert.ok(at - begun < OUT_MS, `${at - begun} ms`);
     await b.refused(403, 'removed', 'POST', `/${call.id}/token`);
     await b.refused(403, 'removed', 'POST', `/${call.id}/join`);
     for (const time of [1, 2]) {
@@ -147,7 +149,7 @@ test('who leaves the call is put out of its room, and may come again', async (t)
   await b.end(call);
   const { at } = await b.guest.until('disconnected', { reason: 'PARTICIPANT_REMOVED' });
   t.diagnostic(`put out ${at - begun} ms after leaving`);
-  assert.ok(at - begun < 1000, `${at - begun} ms`);
+  assert.ok(at - begun < OUT_MS, `${at - begun} ms`);
   // The old token does not hold, as long as its owner is not in the call.
   await comesAndGoes(b, call);
   assert.equal((await b.standing(call)).connectionState, 'left');
