@@ -4,6 +4,7 @@ import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { after } from 'node:test';
+import WebSocket from 'ws';
 import { ROOT } from './service.mjs';
 import { eventually } from './world.mjs';
 
@@ -139,6 +140,19 @@ function furnish() {
       return all;
     },
   };
+}
+
+/**
+ * Has a device that is slow come in: LiveKit lets it in, and its media does not come up. Gives what makes it go; it says no goodbye.
+ */
+export async function comeSlowly(url, token) {
+  const line = new WebSocket(`${url}/rtc?access_token=${token}&protocol=15&auto_subscribe=1`);
+  await new Promise((resolve, reject) => {
+    // The first that LiveKit says is that one is in.
+    line.once('message', resolve);
+    line.once('error', reject);
+  });
+  return () => line.terminate();
 }
 
 /** Somebody in a room. */
