@@ -106,3 +106,25 @@ test('services that share a LiveKit leave the rooms of one another alone', async
   await trusting.relay.release();
   await heardState(people[0], call, 'connected');
 });
+
+test('in an audio call the camera of one who takes another device goes on', async (t) => {
+  const meeting = await meet(trusting, { type: 'audio' });
+  t.after(() => part(meeting));
+  const { call, people } = meeting;
+  const [a, b] = people;
+  await heardState(a, call, 'connected');
+  await b.device.do('call:toggle_video', { callId: call.id, enabled: true });
+  await b.guest.until('permissions');
+  await b.guest.publish('camera');
+  await a.guest.gets(b.id, { kinds: ['frames'] });
+  b.ticket = (await b.want('POST', `/${call.id}/token`)).token;
+  const old = b.guest;
+  t.after(() => old.close());
+  await enterRoom(b, ['microphone', 'camera']);
+  await old.until('disconnected', { reason: 'DUPLICATE_IDENTITY' });
+  await pause(TAKEOVER_MS);
+  await a.guest.gets(b.id, { kinds: ['frames'], within: SEEN_MS });
+  const { permission } = (await venue.guests(call)).find((it) => it.identity === b.id);
+  assert.deepEqual(permission.can_publish_sources, ['MICROPHONE', 'CAMERA']);
+  assert.equal((await b.standing(call)).videoEnabled, true);
+});
