@@ -128,3 +128,23 @@ test('in an audio call the camera of one who takes another device goes on', asyn
   assert.deepEqual(permission.can_publish_sources, ['MICROPHONE', 'CAMERA']);
   assert.equal((await b.standing(call)).videoEnabled, true);
 });
+
+test('who is muted while LiveKit hangs is muted once it goes on', async (t) => {
+  const meeting = await meet(watchful);
+  t.after(() => part(meeting));
+  const { call, people } = meeting;
+  const [a, b] = people;
+  await a.guest.until('trackSubscribed', { identity: b.id, source: 'microphone' });
+  venue.livekit.freeze();
+  try {
+    await a.device.do('call:mute_participant', { callId: call.id, userId: b.id });
+    // Longer than LiveKit is waited for.
+    await pause(2500);
+  } finally {
+    venue.livekit.thaw();
+  }
+  const back = Date.now();
+  await heardOf(a, b, { audioEnabled: false });
+  const { at } = await b.guest.until('muted', { source: 'microphone' }, { within: 8000 });
+  t.diagnostic(`muted ${at - back} ms after LiveKit went on`);
+});
