@@ -1,40 +1,21 @@
 // People in a room of a real LiveKit: pages of a real browser with the stock livekit-client, each in a context of its own.
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
-import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { after } from 'node:test';
 import WebSocket from 'ws';
+import { launch } from '../../web/tests/support.mjs';
 import { ROOT } from './service.mjs';
 import { eventually } from './world.mjs';
 
-const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
 /** How long a page may take for what needs LiveKit, milliseconds: a cold browser on busy cores included. */
 const PATIENCE = 15_000;
-/** The part of LiveKit's clients; installed with the page of the service. */
-const WEB = join(ROOT, 'web/node_modules');
-
-const FLAGS = [
-  '--no-sandbox',
-  '--disable-quic',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--no-first-run',
-  '--disable-gpu',
-  '--mute-audio',
-  '--autoplay-policy=no-user-gesture-required',
-  // Without it there is no media at all where a machine has no other interface.
-  '--allow-loopback-in-peer-connection',
-  '--use-fake-ui-for-media-stream',
-  '--use-fake-device-for-media-stream=device-count=1,fps=10',
-];
+/** LiveKit's client, as it is installed for the page of the service. */
+const CLIENT = join(ROOT, 'web/node_modules/livekit-client/dist/livekit-client.umd.js');
 
 const FILES = {
   '/': ['text/html', () => '<!doctype html><title>A guest</title><script src="client.js"></script>'],
-  '/client.js': [
-    'text/javascript',
-    () => readFileSync(join(WEB, 'livekit-client/dist/livekit-client.umd.js')),
-  ],
+  '/client.js': ['text/javascript', () => readFileSync(CLIENT)],
 };
 
 let browser;
@@ -49,8 +30,7 @@ export async function openBrowser() {
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
   // Devices are there on a secure page only, which one of this machine is.
   address = `http://127.0.0.1:${server.address().port}/`;
-  const { chromium } = createRequire(join(WEB, 'playwright-core/'))('playwright-core');
-  browser = await chromium.launch({ executablePath: CHROMIUM, headless: true, args: FLAGS });
+  browser = await launch();
   after(async () => {
     await browser.close();
     server.closeAllConnections();
@@ -73,7 +53,7 @@ function furnish() {
     publishDefaults: { simulcast: false },
   };
   const of = (participant) => participant?.identity;
-  // Somebody who was put out while coming in leaves a client that does not connect again.
+  // A client whose owner was put out while coming in does not connect again, so that each stay has one of its own.
   const renew = () => {
     const it = (room = new Room(options));
     it.on(RoomEvent.Connected, () => log('connected'))
@@ -103,24 +83,26 @@ function furnish() {
 
   const sizes = { resolution: { width: 320, height: 180, frameRate: 5 } };
   const own = (source) => room.localParticipant.getTrackPublication(source);
-  const turn = {
-    [Track.Source.Microphone]: (on) => room.localParticipant.setMicrophoneEnabled(on),
-    [Track.Source.Camera]: (on) => room.localParticipant.setCameraEnabled(on),
-    [Track.Source.ScreenShare]: (on) => room.localParticipant.setScreenShareEnabled(on, sizes),
+  const send = {
+    [Track.Source.Microphone]: () => room.localParticipant.setMicrophoneEnabled(true),
+    [Track.Source.Camera]: () => room.localParticipant.setCameraEnabled(true),
+    [Track.Source.ScreenShare]: () => room.localParticipant.setScreenShareEnabled(true, sizes),
   };
   window.guest = {
     events,
     enter: (url, token) => renew().connect(url, token),
-    publish: (source) => turn[source](true).then(() => undefined),
-    unpublish: (source) => room.localParticipant.unpublishTrack(own(source).track).then(() => undefined),
-    mute: (source) =>
-      own(source)
-        .mute()
-        .then(() => undefined),
-    unmute: (source) =>
-      own(source)
-        .unmute()
-        .then(() => undefined),
+    async publish(source) {
+      await send[source]();
+    },
+    async unpublish(source) {
+      await room.localParticipant.unpublishTrack(own(source).track);
+    },
+    async mute(source) {
+      await own(source).mute();
+    },
+    async unmute(source) {
+      await own(source).unmute();
+    },
     isMuted: (source) => own(source)?.isMuted,
     leave: () => room?.disconnect(),
     async received() {
@@ -198,12 +180,12 @@ export class Guest {
     return this.#do('enter', url, token);
   }
 
-  async publish(source) {
-    await this.#do('publish', source);
+  publish(source) {
+    return this.#do('publish', source);
   }
 
-  async unpublish(source) {
-    await this.#do('unpublish', source);
+  unpublish(source) {
+    return this.#do('unpublish', source);
   }
 
   /** Shows its screen. */
@@ -211,12 +193,12 @@ export class Guest {
     return this.publish('screen_share');
   }
 
-  async mute(source) {
-    await this.#do('mute', source);
+  mute(source) {
+    return this.#do('mute', source);
   }
 
-  async unmute(source) {
-    await this.#do('unmute', source);
+  unmute(source) {
+    return this.#do('unmute', source);
   }
 
   isMuted(source) {
