@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use livekit_protocol::TrackSource;
+use tokio::time::Instant;
 
 use crate::app::App;
 use crate::call::command::Command;
 use crate::call::id::{CallId, UserId};
 use crate::call::participant::Settings;
 use crate::media::error::{Kind, MediaError};
-use crate::media::livekit::{Guest, LiveKit};
+use crate::media::guest::Guest;
+use crate::media::livekit::LiveKit;
 
 /// How often a chore is tried.
 const TRIES_MAX: u32 = 6;
@@ -20,16 +22,18 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// Something to be done once.
 #[derive(Debug, Clone)]
 pub(super) struct Chore {
-    pub(super) what: Work,
+    what: Work,
     tries: u32,
+    /// Not before then.
+    pub(super) at: Instant,
 }
 
 #[derive(Debug, Clone)]
 pub(super) enum Work {
     /// Mute what the user sends: those settings that are `Some(false)`.
     Mute(UserId, Settings),
-    /// See whether the user really no longer sends that: those settings that are `Some(false)`.
-    Reflect(UserId, Settings),
+    /// See whether the user, in that stay, really sends that, or no longer does.
+    Reflect(UserId, Arc<str>, Settings),
     /// End that recording.
     Stop(Arc<str>),
     /// End every recording of ours that goes on without the call knowing of it.
@@ -37,8 +41,9 @@ pub(super) enum Work {
 }
 
 impl Chore {
-    pub(super) fn new(what: Work) -> Self {
-        Self { what, tries: 0 }
+    /// To be done after `wait`.
+    pub(super) fn new(what: Work, wait: Duration) -> Self {
+        Self { what, tries: 0, at: Instant::now() + wait }
     }
 }
 
@@ -53,35 +58,36 @@ impl App {
     ) {
         let done = match &chore.what {
             Work::Mute(user, settings) => mute(livekit, call, guests, (user, *settings)).await,
-            Work::Reflect(user, settings) => {
-                self.reflect(call, guests, (user, *settings));
+            Work::Reflect(user, sid, settings) => {
+                let here = |it: &&Guest| it.user == *user && it.session.sid == *sid && it.active;
+                if let Some(guest) = guests.iter().find(here) {
+                    self.reflect(call, guest, *settings);
+                }
                 Ok(())
             }
             Work::Stop(egress) => livekit.stop_egress(egress).await,
             Work::StopUnknown => self.stop_unknown(livekit, call).await,
         };
         let Err(error) = done else { return };
-        let Chore { what, tries } = chore;
-        if tries + 1 < TRIES_MAX && error.kind != Kind::Refused {
-            self.rooms.look_and(call, Chore { what, tries: tries + 1 }, PAUSE);
+        let again = Chore { tries: chore.tries + 1, at: Instant::now() + PAUSE, ..chore };
+        if again.tries < TRIES_MAX && error.kind != Kind::Refused {
+            self.rooms.look_and(call, again);
         } else {
             tracing::warn!(error = error.in_full(), %call, "something was not done in a room");
         }
     }
 
-    /// One who is in the room and sends nothing of that kind has turned it off; one who is not there has
-    /// turned nothing off.
-    fn reflect(&self, call: CallId, guests: &[Guest], (user, settings): (&UserId, Settings)) {
-        let Some(guest) = guests.iter().find(|it| it.user == *user && it.active) else { return };
+    /// What the room says counts: where it says otherwise, whoever told came too late.
+    fn reflect(&self, call: CallId, guest: &Guest, settings: Settings) {
         let sends = |source| guest.tracks.iter().any(|it| it.source == source && !it.muted);
-        let off = |asked: Option<bool>, source| asked.filter(|on| !on && !sends(source));
+        let so = |told: Option<bool>, source| told.filter(|on| *on == sends(source));
         let settings = Settings {
-            audio: off(settings.audio, TrackSource::Microphone),
-            video: off(settings.video, TrackSource::Camera),
-            screen_share: off(settings.screen_share, TrackSource::ScreenShare),
+            audio: so(settings.audio, TrackSource::Microphone),
+            video: so(settings.video, TrackSource::Camera),
+            screen_share: so(settings.screen_share, TrackSource::ScreenShare),
         };
         if settings != Settings::default() {
-            self.nudge(call, Command::Change { user: user.clone(), settings });
+            self.nudge(call, Command::Reflect { user: guest.user.clone(), settings });
         }
     }
 

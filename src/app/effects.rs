@@ -137,7 +137,7 @@ impl App {
         }
         if let Some(call) = after.look {
             for work in after.chores {
-                self.rooms.look_and(call, Chore::new(work), Duration::ZERO);
+                self.rooms.look_and(call, Chore::new(work, Duration::ZERO));
             }
             self.rooms.look(call);
         }

@@ -52,6 +52,10 @@ impl Heard {
         }
         new
     }
+
+    fn forget(&self, id: &str) {
+        self.0.remove(id);
+    }
 }
 
 /// Whether something is no longer sent.
@@ -70,7 +74,8 @@ impl App {
             count("refused");
             match why {
                 Unheard::Unsigned => AppError::from(Unauthorized::Invalid),
-                Unheard::Unreadable => {
+                Unheard::Unreadable(cause) => {
+                    tracing::warn!(%cause, "a webhook that is signed and can't be read");
                     Malformed::new("body", "something else", "a webhook of LiveKit").into()
                 }
             }
@@ -87,8 +92,10 @@ impl App {
         count("taken");
         let late = self.clock.wall().since(heard.at) > AGE_MAX;
         match heard {
-            Webhook { news: News::Egress(progress), .. } => {
-                self.recording_progress(call, &progress).await
+            Webhook { id, news: News::Egress(progress), .. } => {
+                let noted = self.recording_progress(call, &progress).await;
+                // What could not be noted may come again.
+                noted.inspect_err(|_| self.heard.forget(&id))
             }
             Webhook { news, .. } => {
                 self.believe(call, news, late);
@@ -113,24 +120,21 @@ impl App {
             News::Left { user, session, .. } => {
                 self.tell(call, Command::MediaDown { user, sid: session.sid });
             }
-            News::Sends { user, settings, .. } if is_off(settings) => {
-                // All that somebody sends ends with their stay, and says nothing of what they would send.
-                let chore = Chore::new(Work::Reflect(user, settings));
-                self.rooms.look_and(call, chore, STAY_ENDS);
-            }
             News::Sends { user, sid, settings } => {
-                // What an old stay no longer sends says nothing of the present one.
+                // All that somebody sends ends with their stay, and says nothing of what they would send;
+                // and it may be told before the begin of their stay.
                 let present = |it: &Call| {
-                    let member = it.participant(&user)?;
-                    let known = member.session.as_ref().is_none_or(|it| it.sid == sid);
-                    let user = user.clone();
-                    (member.is_joined() && known).then_some(Command::Change { user, settings })
+                    let known = it.participant(&user).and_then(|it| it.session.as_ref());
+                    known.is_some_and(|it| it.sid == sid)
                 };
-                if self.nudge_if(call, present).is_err() {
-                    tracing::debug!(%call, "no place for what somebody sends");
+                if is_off(settings) || !self.calls.read(call, present).unwrap_or(false) {
+                    let work = Work::Reflect(user, sid, settings);
+                    self.rooms.look_and(call, Chore::new(work, STAY_ENDS));
+                } else {
+                    self.tell(call, Command::Reflect { user, settings });
                 }
             }
-            News::RoomOver => self.look_if_live(call),
+            News::RoomOver | News::Unclear => self.look_if_live(call),
             News::Egress(_) | News::Other => {}
         }
     }

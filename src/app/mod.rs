@@ -9,6 +9,7 @@ mod chores;
 pub mod effects;
 pub mod error;
 pub mod hearing;
+mod looks;
 pub mod presence;
 mod queries;
 mod recordings;
@@ -27,9 +28,9 @@ use tokio::sync::mpsc;
 use crate::app::chores::{Chore, Work};
 use crate::app::effects::After;
 use crate::app::hearing::Heard;
+use crate::app::looks::Rooms;
 use crate::app::presence::Presence;
 use crate::app::recordings::Beginning;
-use crate::app::rooms::Rooms;
 use crate::app::starting::RecentStarts;
 use crate::call::id::UserId;
 use crate::call::model::{Call, Limits};
@@ -158,8 +159,8 @@ impl App {
                     call.restore(now);
                     if call.recorded {
                         // One whose begin was not noted before the end of the process.
-                        let stop = Chore::new(Work::StopUnknown);
-                        self.rooms.look_and(call.id, stop, Duration::ZERO);
+                        let stop = Chore::new(Work::StopUnknown, Duration::ZERO);
+                        self.rooms.look_and(call.id, stop);
                     }
                     self.calls.insert(call, |_| ());
                 }

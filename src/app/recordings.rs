@@ -41,7 +41,7 @@ struct Attempt<'a>(&'a Beginning, CallId);
 
 impl Beginning {
     fn begin(&self, call: CallId) -> Option<Attempt<'_>> {
-        self.0.insert(call, ()).is_none().then_some(Attempt(self, call))
+        self.0.insert(call, ()).is_none().then(|| Attempt(self, call))
     }
 }
 
@@ -95,7 +95,7 @@ impl App {
         let begun = livekit.start_egress(id, call_type, self.clock.wall()).await;
         let mut recording = begun.map_err(|error| {
             tracing::warn!(error = error.in_full(), "a recording could not be begun");
-            self.rooms.look_and(id, Chore::new(Work::StopUnknown), LATE_START);
+            self.rooms.look_and(id, Chore::new(Work::StopUnknown, LATE_START));
             AppError::RecordingUnavailable
         })?;
         recording.started_at = self.clock.now();
@@ -103,8 +103,12 @@ impl App {
         let noted = self.change(id, Command::StartRecording { by, recording }, |_, _| ());
         let Ok(((), durable)) = noted else {
             // The call ended, or its initiator left, while LiveKit was asked.
-            self.rooms.look_and(id, Chore::new(Work::Stop(egress)), Duration::ZERO);
-            return Err(noted.err().unwrap_or(AppError::Internal));
+            self.rooms.look_and(id, Chore::new(Work::Stop(egress), Duration::ZERO));
+            return Err(match noted {
+                Err(AppError::NoSuchCall) => Refusal::Over.into(),
+                Err(error) => error,
+                Ok(_) => AppError::Internal,
+            });
         };
         durable.await?;
         Ok(record)

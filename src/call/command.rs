@@ -64,6 +64,10 @@ pub enum Unavailable {
     Removed,
 }
 
+/// One who is in the room, with the present stay; without it where media is still coming up, so that
+/// nothing is known.
+pub type InRoom = (UserId, Option<MediaSession>);
+
 /// What may be asked of a call.
 #[derive(Debug, Clone)]
 pub enum Command {
@@ -114,6 +118,13 @@ pub enum Command {
         /// The settings that change.
         settings: Settings,
     },
+    /// LiveKit says what the user sends.
+    Reflect {
+        /// Whose.
+        user: UserId,
+        /// What is sent now, or not.
+        settings: Settings,
+    },
     /// The initiator turns off what another participant sends.
     Mute {
         /// Who turns it off.
@@ -156,8 +167,8 @@ pub enum Command {
     },
     /// LiveKit was asked who is in the room.
     MediaChecked {
-        /// Those who are, each with the present stay.
-        present: Vec<(UserId, MediaSession)>,
+        /// Those who are.
+        present: Vec<InRoom>,
         /// When it was asked: what is known of a later moment stands.
         asked: Timestamp,
     },

@@ -142,6 +142,7 @@ impl<'a> Step<'a> {
             Command::Invite { by, invitees } => self.invite(&by, &invitees),
             Command::Remove { by, user } => self.remove(&by, &user),
             Command::Change { user, settings } => self.change(&user, settings),
+            Command::Reflect { user, settings } => self.reflect(&user, settings),
             Command::Mute { by, user, settings } => self.mute(&by, user, settings),
             Command::MediaUp { user, session } => self.media_up(&user, session),
             Command::MediaDown { user, sid } => self.media_down(&user, &sid),

@@ -1,6 +1,6 @@
 //! What participants send, whether they are reachable, and how good their connection is.
 
-use crate::call::command::{Effect, Event, Refusal};
+use crate::call::command::{Effect, Event, InRoom, Refusal};
 use crate::call::id::UserId;
 use crate::call::machine::Step;
 use crate::call::participant::{MediaSession, Participant, Settings, Sockets};
@@ -10,17 +10,39 @@ use crate::call::time::Timestamp;
 impl Step<'_> {
     /// A participant changes what it sends.
     pub(super) fn change(&mut self, user: &UserId, settings: Settings) -> Result<(), Refusal> {
-        let mut wanted = self.live_member(user)?.clone();
-        if !wanted.is_joined() {
+        let before = self.live_member(user)?.clone();
+        if !before.is_joined() {
             return Err(Refusal::Forbidden);
         }
-        let before = self.call.sources(&wanted);
-        if wanted.set(settings)
-            && let Some(participant) = self.edit(user, |it| *it = wanted)
+        self.set(user, &before, settings);
+        Ok(())
+    }
+
+    /// Takes over what `user` wants to send; told where it shows, and where it changes what the user may
+    /// send, the room has to follow.
+    fn set(&mut self, user: &UserId, before: &Participant, settings: Settings) {
+        let mut wanted = before.clone();
+        let shows = wanted.set(settings);
+        if wanted == *before {
+            return;
+        }
+        if self.call.sources(&wanted) != self.call.sources(before) {
+            self.check_media();
+        }
+        if let Some(participant) = self.edit(user, |it| *it = wanted)
+            && shows
         {
-            if self.call.sources(&participant) != before {
-                self.check_media();
-            }
+            self.tell_updated(participant);
+        }
+    }
+
+    /// What LiveKit sees of a participant: says nothing of what it wants to send.
+    pub(super) fn reflect(&mut self, user: &UserId, settings: Settings) -> Result<(), Refusal> {
+        let mut seen = self.live_member(user)?.clone();
+        if seen.is_joined()
+            && seen.show(settings)
+            && let Some(participant) = self.edit(user, |it| *it = seen)
+        {
             self.tell_updated(participant);
         }
         Ok(())
@@ -36,12 +58,8 @@ impl Step<'_> {
     ) -> Result<(), Refusal> {
         self.host(by)?;
         let member = self.call.participant(&user).filter(|it| it.is_joined());
-        let mut wanted = member.ok_or(Refusal::NoSuchParticipant)?.clone();
-        if wanted.set(settings)
-            && let Some(participant) = self.edit(&user, |it| *it = wanted)
-        {
-            self.tell_updated(participant);
-        }
+        let before = member.ok_or(Refusal::NoSuchParticipant)?.clone();
+        self.set(&user, &before, settings);
         if self.call.media == MediaPath::Livekit {
             self.effect(Effect::Mute(user, settings));
         }
@@ -184,13 +202,14 @@ impl Step<'_> {
     /// LiveKit has said who is in the room: who is there has media, who is not has none, but for what
     /// has changed since it was asked. Where nobody is there when media should long be up, it will not
     /// come up.
-    pub(super) fn media_checked(&mut self, present: &[(UserId, MediaSession)], asked: Timestamp) {
+    pub(super) fn media_checked(&mut self, present: &[InRoom], asked: Timestamp) {
         if self.call.media != MediaPath::Livekit || self.call.state.is_terminal() {
             return;
         }
         for user in self.users(|it| it.is_joined() && it.media_at < asked) {
             match present.iter().find(|(it, _)| *it == user) {
-                Some((_, session)) => self.gain_media(&user, Some(session.clone())),
+                Some((_, Some(session))) => self.gain_media(&user, Some(session.clone())),
+                Some((_, None)) => {}
                 None => self.lose_media(&user),
             }
         }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::call::id::UserId;
+use crate::call::pass::Sources;
 use crate::call::state::{ConnectionState, Quality, Role};
 use crate::call::time::Timestamp;
 
@@ -64,6 +65,9 @@ pub struct Participant {
     pub video: bool,
     /// A screen is shared.
     pub screen_share: bool,
+    /// What it has said that it sends; what it does send comes and goes with its media.
+    #[serde(default)]
+    pub wants: Sources,
     /// The rating of the last quality sample.
     pub quality: Option<Quality>,
     /// Being rung until then; `None` when not being rung.
@@ -99,6 +103,7 @@ impl Participant {
             audio: true,
             video: false,
             screen_share: false,
+            wants: Sources::default(),
             quality: None,
             ring_deadline: None,
             grace_deadline: None,
@@ -160,11 +165,19 @@ impl Participant {
         self.session = None;
         self.media_at = now;
         self.screen_share = false;
+        self.wants = Sources::default();
         self.sockets = Sockets::Never;
     }
 
-    /// Takes over the settings that are given; says whether one changed.
+    /// Takes over the settings that are given, as what is wanted; says whether one shows.
     pub(super) fn set(&mut self, settings: Settings) -> bool {
+        self.wants.camera = settings.video.unwrap_or(self.wants.camera);
+        self.wants.screen = settings.screen_share.unwrap_or(self.wants.screen);
+        self.show(settings)
+    }
+
+    /// Takes over the settings that are given; says whether one changed.
+    pub(super) fn show(&mut self, settings: Settings) -> bool {
         let before = (self.audio, self.video, self.screen_share);
         self.audio = settings.audio.unwrap_or(self.audio);
         self.video = settings.video.unwrap_or(self.video);

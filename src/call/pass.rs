@@ -1,12 +1,14 @@
 //! What lets a participant into the call's media, and what it may send there.
 
+use serde::{Deserialize, Serialize};
+
 use crate::call::id::{CallId, UserId};
 use crate::call::model::Call;
 use crate::call::participant::Participant;
 use crate::call::state::{CallType, MediaPath, Role};
 
-/// What a participant may send: the microphone always.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a participant may send, or wants to, beside the microphone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sources {
     /// A camera.
     pub camera: bool,
@@ -33,8 +35,8 @@ impl Call {
     /// What `participant` may send: in a video call all there is; in an audio call a camera or a screen
     /// only once the participant has said so.
     pub fn sources(&self, participant: &Participant) -> Sources {
-        let video = self.call_type == CallType::Video;
-        Sources { camera: video || participant.video, screen: video || participant.screen_share }
+        let (video, wants) = (self.call_type == CallType::Video, participant.wants);
+        Sources { camera: video || wants.camera, screen: video || wants.screen }
     }
 
     /// The pass of `user`, where the user is in the call right now.

@@ -120,7 +120,8 @@ impl LiveKit {
     /// What is to be kept of a recording of `call`; `now` stands in for a begin that nobody told.
     pub fn recorded(&self, call: CallId, it: &Progress, now: Timestamp) -> RecordingRecord {
         let public = self.settings.recordings.as_ref().and_then(|it| it.public_url.as_ref());
-        let url = match (public, &it.key) {
+        let key = it.key.as_ref().map(|key| self.relative(key));
+        let url = match (public, &key) {
             (Some(base), Some(key)) => Some(Arc::from(format!("{base}{key}"))),
             (Some(_) | None, _) => it.location.clone(),
         };
@@ -131,7 +132,7 @@ impl LiveKit {
             ended_at: it.ended_at,
             duration: it.duration,
             file_size: it.file_size,
-            key: it.key.clone().map(|key| self.relative(&key)),
+            key,
             url: url.filter(|_| it.status == RecordingStatus::Completed),
             status: it.status,
         }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use failsafe::failure_policy::{ConsecutiveFailures, consecutive_failures};
 use failsafe::{StateMachine, backoff};
+use http::Uri;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use livekit_api::access_token::{Claims, TokenVerifier, VideoGrants};
 use livekit_api::services::LiveKitApi;
@@ -18,15 +19,17 @@ use livekit_api::services::room::{CreateRoomOptions, UpdateParticipantOptions};
 use livekit_api::webhooks::WebhookReceiver;
 use livekit_protocol as proto;
 use metrics::counter;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::call::id::{CallId, UserId};
-use crate::call::participant::MediaSession;
 use crate::call::pass::{Pass, Sources};
 use crate::call::time::Timestamp;
 use crate::config::livekit::LiveKit as Settings;
 use crate::media::error::{Kind, MediaError};
+use crate::media::guest::{Guest, sources};
 use crate::telemetry::LIVEKIT_REQUESTS_TOTAL;
 
 /// Failures in a row after which LiveKit is left alone for a while (fault F9).
@@ -69,32 +72,6 @@ pub struct Room {
     pub ours: bool,
 }
 
-/// Somebody in a room.
-#[derive(Debug, Clone)]
-pub struct Guest {
-    /// Who.
-    pub user: UserId,
-    /// The present stay.
-    pub session: MediaSession,
-    /// Whether media is up, and not just the line to the server.
-    pub active: bool,
-    /// What may be sent.
-    pub sources: Sources,
-    /// What is sent.
-    pub tracks: Vec<Track>,
-}
-
-/// Something that somebody sends.
-#[derive(Debug, Clone)]
-pub struct Track {
-    /// LiveKit's id of it.
-    pub sid: String,
-    /// What it shows.
-    pub source: proto::TrackSource,
-    /// Whether it is muted.
-    pub muted: bool,
-}
-
 impl LiveKit {
     /// A server that nobody has asked yet; `service` names this service among those that use it.
     pub fn new(settings: &Settings, service: String) -> Self {
@@ -118,6 +95,25 @@ impl LiveKit {
     /// Where clients reach it.
     pub fn url(&self) -> &str {
         &self.settings.url
+    }
+
+    /// How long a token lets in.
+    pub fn token_ttl(&self) -> Duration {
+        self.settings.token_ttl
+    }
+
+    /// Completes when a connection to the server ends, or can't be made: it may have been started anew,
+    /// and have forgotten its rooms.
+    pub async fn line(&self) {
+        let Ok(url) = self.settings.api_url.parse::<Uri>() else { return };
+        let secure = matches!(url.scheme_str(), Some("https" | "wss"));
+        let port = url.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let Ok(mut line) = TcpStream::connect((url.host().unwrap_or_default(), port)).await else {
+            return;
+        };
+        // Nothing is asked on it, so nothing comes but its end.
+        let ended = line.read(&mut [0]).await;
+        tracing::debug!(?ended, "the line to LiveKit has ended");
     }
 
     /// How often all rooms are to be compared with all calls.
@@ -174,6 +170,11 @@ impl LiveKit {
         self.ask("creating a room", asked).await.map(|_| ())
     }
 
+    /// Whether a room with that metadata was made by this service, for that call.
+    pub(super) fn is_ours(&self, call: CallId, metadata: &str) -> bool {
+        metadata == self.mark(call)
+    }
+
     fn mark(&self, call: CallId) -> String {
         serde_json::json!({ "callId": call.to_string(), "service": self.service }).to_string()
     }
@@ -186,26 +187,30 @@ impl LiveKit {
         gone_is_fine(self.ask("deleting a room", asked).await)
     }
 
-    /// All rooms that are named as calls are.
+    /// All rooms that are named as calls are. Asked even while LiveKit is left alone: that it answers is
+    /// how it is found to be back.
     pub async fn rooms(&self) -> Result<HashMap<CallId, Room>, MediaError> {
-        self.listed(Vec::new()).await
+        let asked = Box::pin(async move { self.api.room().list_rooms(Vec::new()).await });
+        let rooms = self.ask_anyway("listing rooms", asked).await?;
+        self.breaker.reset();
+        Ok(self.read(&rooms))
     }
 
     /// The room of a call, where there is one.
     pub async fn room(&self, call: CallId) -> Result<Option<Room>, MediaError> {
-        Ok(self.listed(vec![call.room()]).await?.remove(&call))
+        let asked = async move { self.api.room().list_rooms(vec![call.room()]).await };
+        let rooms = self.ask("listing one room", asked).await?;
+        Ok(self.read(&rooms).remove(&call))
     }
 
-    async fn listed(&self, names: Vec<String>) -> Result<HashMap<CallId, Room>, MediaError> {
-        let asked = async move { self.api.room().list_rooms(names).await };
-        let rooms = self.ask("listing rooms", asked).await?;
+    fn read(&self, rooms: &[proto::Room]) -> HashMap<CallId, Room> {
         let read = |it: &proto::Room| {
             let participants = usize::try_from(it.num_participants).unwrap_or(usize::MAX);
             let call = CallId::of_room(&it.name)?;
-            let ours = it.metadata == self.mark(call);
+            let ours = self.is_ours(call, &it.metadata);
             Some((call, Room { participants, ours }))
         };
-        Ok(rooms.iter().filter_map(read).collect())
+        rooms.iter().filter_map(read).collect()
     }
 
     /// Who is in a call's room, machines that record or the like apart.
@@ -270,19 +275,23 @@ impl LiveKit {
         T: Send + 'a,
     {
         let asked = Box::pin(asked);
-        async move { self.ask_boxed(during, asked).await }
+        async move {
+            if !self.breaker.is_call_permitted() {
+                return Err(MediaError::new(during, Kind::Away));
+            }
+            self.ask_anyway(during, asked).await
+        }
     }
 
-    async fn ask_boxed<T>(
+    async fn ask_anyway<T>(
         &self,
         during: &'static str,
         asked: Asked<'_, T>,
     ) -> Result<T, MediaError> {
-        if !self.breaker.is_call_permitted() {
-            return Err(MediaError::new(during, Kind::Away));
-        }
-        let deadline = Instant::now() + self.settings.timeout;
-        let Ok(Ok(_place)) = timeout_at(deadline, self.places.acquire()).await else {
+        let limit = self.settings.timeout;
+        let deadline = Instant::now() + limit;
+        // A crowd of our own is no fault of LiveKit: what gets a place has half of the time at least.
+        let Ok(Ok(_place)) = timeout(limit / 2, self.places.acquire()).await else {
             return Err(MediaError::new(during, Kind::Busy));
         };
         let outcome = answered(during, timeout_at(deadline, asked).await);
@@ -313,59 +322,6 @@ fn gone_is_fine(outcome: Result<(), MediaError>) -> Result<(), MediaError> {
         Err(error) if error.kind == Kind::NotFound => Ok(()),
         other => other,
     }
-}
-
-/// Newer servers give milliseconds, older ones seconds alone.
-fn later_of(millis: i64, seconds: i64) -> i64 {
-    millis.max(seconds.saturating_mul(1000))
-}
-
-/// What `allowed` is called in LiveKit.
-fn sources(allowed: Sources) -> Vec<proto::TrackSource> {
-    let mut sources = vec![proto::TrackSource::Microphone];
-    if allowed.camera {
-        sources.push(proto::TrackSource::Camera);
-    }
-    if allowed.screen {
-        sources.extend([proto::TrackSource::ScreenShare, proto::TrackSource::ScreenShareAudio]);
-    }
-    sources
-}
-
-impl Guest {
-    fn read(it: &proto::ParticipantInfo) -> Option<Self> {
-        if it.kind() != proto::participant_info::Kind::Standard {
-            return None;
-        }
-        let may = |source: proto::TrackSource| {
-            let allowed = it.permission.as_ref();
-            allowed.is_none_or(|it| {
-                it.can_publish_sources.is_empty()
-                    || it.can_publish_sources.contains(&i32::from(source))
-            })
-        };
-        let track = |it: &proto::TrackInfo| Track {
-            sid: it.sid.clone(),
-            source: it.source(),
-            muted: it.muted,
-        };
-        Some(Self {
-            user: UserId::parse(&it.identity).ok()?,
-            session: session(it),
-            active: it.state() == proto::participant_info::State::Active,
-            sources: Sources {
-                camera: may(proto::TrackSource::Camera),
-                screen: may(proto::TrackSource::ScreenShare),
-            },
-            tracks: it.tracks.iter().map(track).collect(),
-        })
-    }
-}
-
-/// The stay that LiveKit tells of.
-pub(super) fn session(it: &proto::ParticipantInfo) -> MediaSession {
-    let since_ms = later_of(it.joined_at_ms, it.joined_at);
-    MediaSession { sid: it.sid.as_str().into(), since_ms }
 }
 
 #[cfg(test)]

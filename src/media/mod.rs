@@ -7,6 +7,7 @@
 
 pub mod egress;
 pub mod error;
+pub mod guest;
 pub mod ice;
 pub mod livekit;
 pub mod probe;

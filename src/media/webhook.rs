@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use livekit_api::webhooks::WebhookError;
 use livekit_protocol as proto;
+use serde::Deserialize;
 
 use crate::call::id::{CallId, UserId};
 use crate::call::participant::{MediaSession, Settings};
 use crate::call::time::Timestamp;
 use crate::media::egress::Progress;
-use crate::media::livekit::{LiveKit, session};
+use crate::media::guest::session;
+use crate::media::livekit::LiveKit;
 
 /// One report.
 #[derive(Debug, Clone)]
@@ -58,6 +60,8 @@ pub enum News {
     },
     /// The room is gone.
     RoomOver,
+    /// Something of a newer LiveKit.
+    Unclear,
     /// How a recording is doing.
     Egress(Box<Progress>),
     /// Nothing that matters here.
@@ -70,9 +74,28 @@ pub enum Unheard {
     /// It is not LiveKit's.
     #[error("the signature does not hold")]
     Unsigned,
-    /// It is LiveKit's, and not understood.
+    /// It is signed, and no report.
     #[error("not a report of LiveKit")]
-    Unreadable,
+    Unreadable(#[source] serde_json::Error),
+}
+
+/// What every report has, whatever else is in it.
+#[derive(Deserialize)]
+struct Roughly {
+    id: String,
+    room: RoughRoom,
+}
+
+#[derive(Deserialize)]
+struct RoughRoom {
+    name: String,
+}
+
+impl From<Roughly> for Webhook {
+    fn from(it: Roughly) -> Self {
+        let call = CallId::of_room(&it.room.name);
+        Self { id: it.id, at: Timestamp::default(), call, news: News::Unclear }
+    }
 }
 
 impl LiveKit {
@@ -85,15 +108,25 @@ impl LiveKit {
         // LiveKit sends the bare token; a proxy may have made it a bearer's.
         let token = authorization.strip_prefix("Bearer ").unwrap_or(authorization).trim();
         let event = self.webhooks.receive(body, token).map_err(|error| match error {
-            WebhookError::InvalidData(cause) => {
-                tracing::warn!(%cause, "a webhook that can't be read");
-                Unheard::Unreadable
-            }
+            WebhookError::InvalidData(cause) => Unheard::Unreadable(cause),
             WebhookError::InvalidSignature
             | WebhookError::InvalidBase64(_)
             | WebhookError::InvalidAuth(_) => Unheard::Unsigned,
-        })?;
-        Ok(Webhook::of(&event))
+        });
+        let event = match event {
+            // Signed, and newer than what is known here: the room will say what it is about.
+            Err(Unheard::Unreadable(cause)) => {
+                let roughly: Roughly =
+                    serde_json::from_str(body).ok().ok_or(Unheard::Unreadable(cause))?;
+                return Ok(roughly.into());
+            }
+            event => event?,
+        };
+        let mut heard = Webhook::of(&event);
+        // Where the report says whose room it is; some say no more than its name.
+        let metadata = event.room.as_ref().map_or("", |it| it.metadata.as_str());
+        heard.call = heard.call.filter(|it| metadata.is_empty() || self.is_ours(*it, metadata));
+        Ok(heard)
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::{Just, Strategy, any, prop};
 use proptest::prop_oneof;
 
-use crate::call::command::{Command, Start};
+use crate::call::command::{Command, InRoom, Start};
 use crate::call::id::{DeviceId, UserId};
 use crate::call::participant::{MediaSession, Settings};
 use crate::call::state::{MediaPath, Quality};
@@ -49,6 +49,10 @@ fn session() -> impl Strategy<Value = MediaSession> {
         .prop_map(|(sid, since_ms)| MediaSession { sid: sid.into(), since_ms })
 }
 
+fn present() -> impl Strategy<Value = Vec<InRoom>> {
+    prop::collection::vec((someone(), prop::option::of(session())), 0..4)
+}
+
 fn join() -> impl Strategy<Value = Command> {
     (someone(), settings(), device(), any::<bool>()).prop_map(|(user, settings, device, online)| {
         Command::Join { user, settings, device, online }
@@ -83,7 +87,8 @@ fn command() -> impl Strategy<Value = Command> {
         3 => someone().prop_map(|user| Command::SocketBack { user }),
         1 => (someone(), prop::sample::select(Quality::ALL))
             .prop_map(|(user, quality)| Command::Sampled { user, quality }),
-        1 => (prop::collection::vec((someone(), session()), 0..4), 0_i64..200_000).prop_map(
+        1 => (someone(), settings()).prop_map(|(user, settings)| Command::Reflect { user, settings }),
+        1 => (present(), 0_i64..200_000).prop_map(
             |(present, asked)| Command::MediaChecked { present, asked: Timestamp(BEGIN.0 + asked) }
         ),
         1 => someone().prop_map(|by| Command::StartRecording { by, recording: recording(BEGIN) }),

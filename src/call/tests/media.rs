@@ -303,6 +303,7 @@ fn a_second_device_takes_over() {
             = reconnecting: a=connected b=connecting
         b media up sid=2 since=2
             nothing
+        checked a b sid=2 since=2 coming=b
         checked a b sid=2 since=2
             #9 updated b=connected+mic -> a b
             #10 state connected -> a b

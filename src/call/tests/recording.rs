@@ -166,5 +166,17 @@ fn an_audio_call_lets_a_camera_in_only_where_one_says_so() {
         b sets cam=off
             who is in the room?
             #8 updated b=connecting -> a b
+        b sets cam=on
+            who is in the room?
+            #9 updated b=connecting+cam -> a b
+        b sends cam=off
+            #10 updated b=connecting -> a b
+        b sends cam=on
+            #11 updated b=connecting+cam -> a b
+        b sends cam=on
+            nothing
+        b sets cam=off
+            who is in the room?
+            #12 updated b=connecting -> a b
     "#]]);
 }

@@ -5,7 +5,7 @@
 //! then `b rings`, `b joins [on=b1] [offline] [mic=off] [cam=on]`, `b declines`, `b ends`,
 //! `a invites c [busy=c]`, `a removes b`, `b sets mic=off cam=on screen=on`, `a mutes b mic=off`,
 //! `b media up [sid=x] [since=5]`, `b media down [sid=x]`, `b sockets gone|back`, `b rated poor`,
-//! `checked a b [asked=5s]`, `a records`, `a stops`, `recording over [url=u]`, `abort`, `tick`,
+//! `b sends mic=off`, `checked a b [asked=5s] [coming=b]`, `a records`, `a stops`, `recording over [url=u]`, `abort`, `tick`,
 //! `restart`,
 //! `wait 60s` (time looks at each deadline) and `sleep 60s` (it does not: the process is down).
 
@@ -253,7 +253,9 @@ fn command(words: &Words<'_>, now: Timestamp) -> Command {
         ("abort", ..) => Command::Abort,
         ("checked", ..) => {
             let there = words.0[1..].iter().filter(|it| it.len() == 1);
-            let present = there.map(|it| (user(it), session(words, it))).collect();
+            let coming = words.value("coming");
+            let stay = |it: &str| (coming != Some(it)).then(|| session(words, it));
+            let present = there.map(|it| (user(it), stay(it))).collect();
             // Asked just after all that is known, but where the line says otherwise.
             let asked = words.value("asked").map(|it| BEGIN.plus(seconds(it)));
             Command::MediaChecked { present, asked: asked.unwrap_or(Timestamp(now.0 + 1)) }
@@ -261,6 +263,7 @@ fn command(words: &Words<'_>, now: Timestamp) -> Command {
         ("recording", "over", _) => {
             Command::RecordingOver { id: recording(now).id, url: words.value("url").map(Arc::from) }
         }
+        (_, "sends", _) => Command::Reflect { user: user(who), settings: words.settings() },
         (_, "records", _) => Command::StartRecording { by: user(who), recording: recording(now) },
         (_, "stops", _) => Command::StopRecording { by: user(who) },
         (_, "mutes", _) => {
