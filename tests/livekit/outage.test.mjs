@@ -1,6 +1,7 @@
 // LiveKit is away, hangs, is slow or does not believe us: starts say so in time, everything else goes on, and all is well soon after.
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { LiveKit } from '../support/livekit.mjs';
@@ -41,6 +42,12 @@ async function refusedStart(world, within = START_MS_MAX) {
   assert.ok(wait >= 1 && wait <= 10, `Retry-After: ${headers.get('retry-after')}`);
   assert.ok(took < within, `a start took ${took} ms`);
   return took;
+}
+
+/** Holds a server; what it had begun to answer it may still have answered. */
+async function hold(server) {
+  server.freeze();
+  await assert.rejects(server.api.ask('RoomService', 'ListRooms', {}, { within: 200 }));
 }
 
 /** Everything that is not a start, in calls that live: all of it is answered soon. */
@@ -87,7 +94,7 @@ async function liveCalls(world) {
 }
 
 const SITUATIONS = {
-  hangs: { own: true, breaks: (it) => it.server.freeze(), heals: (it) => it.server.thaw() },
+  hangs: { own: true, breaks: (it) => hold(it.server), heals: (it) => it.server.thaw() },
   'has crashed': { own: true, breaks: (it) => it.server.crash(), heals: (it) => it.server.begin() },
   'refuses connections': { breaks: (it) => it.way.close(), heals: (it) => it.way.open() },
   'says nothing': { breaks: (it) => it.way.add('timeout', { timeout: 0 }), heals: (it) => it.way.clear() },
@@ -163,6 +170,37 @@ test('outages', { concurrency: true }, (context) =>
     ),
   ),
 );
+
+test('a service starts and stops while LiveKit hangs, and mends what it missed', async () => {
+  const dataDir = mkdtempSync(join(tmpdir(), 'call-service-'));
+  after(() => rmSync(dataDir, { recursive: true, force: true }));
+  const server = await LiveKit.start();
+  const before = await World.start(envOf(server), { dataDir });
+  const [stays, ended] = [
+    await before.callOfTwo({ connect: false }),
+    await before.callOfTwo({ connect: false }),
+  ];
+  await hold(server);
+  await ended.a.end(ended.call);
+  await before.abandon();
+  const [took, world] = await timed(World.start(envOf(server), { dataDir }));
+  assert.ok(took < 5000, `it took ${took} ms to start`);
+  for (const it of [stays, ended]) it.a.world = it.b.world = world;
+  assert.equal((await ended.a.details(ended.call)).call.state, 'ended');
+  assert.equal((await stays.b.want('POST', `/${stays.call.id}/token`)).token.media, 'livekit');
+  await refusedStart(world);
+  const [stopped] = await timed(world.close());
+  assert.ok(stopped < 5000, `it took ${stopped} ms to stop`);
+  const again = await World.start(envOf(server), { dataDir });
+  stays.a.world = again;
+  await server.crash();
+  await server.begin();
+  await onlyRoomsOf(server, [stays.call], { within: 10_000 });
+  await stays.a.end(stays.call);
+  await onlyRoomsOf(server, []);
+  await again.close();
+  await server.stop();
+});
 
 test('with half a second more each way of asking, starts succeed', async () => {
   const way = await toxiproxy.before(livekit.ports.port);

@@ -6,7 +6,16 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { LiveKit } from '../support/livekit.mjs';
-import { claimsOf, door, onlyRoomsOf, roomNames, roomOf, timed, unknownCall } from '../support/rooms.mjs';
+import {
+  claimsOf,
+  door,
+  guestIn,
+  onlyRoomsOf,
+  roomNames,
+  roomOf,
+  timed,
+  unknownCall,
+} from '../support/rooms.mjs';
 import { seconds } from '../support/tokens.mjs';
 import { eventually, World } from '../support/world.mjs';
 
@@ -14,8 +23,8 @@ const CHECK_MS = 300;
 const EMPTY_SECONDS = 123;
 const PEOPLE_MAX = 5;
 const TOKEN_SECONDS = 77;
-/** Younger rooms that nobody knows are spared: they may be in the making. */
-const SPARED_MS = 10_000;
+/** How long after its start a service may take to remove what one that was killed has left. */
+const GONE_MS = 10_000;
 const TIMES = { RINGING_TIMEOUT: '1', CONNECTION_TIMEOUT: '1', RECONNECT_GRACE: '1' };
 
 const livekit = await LiveKit.start();
@@ -264,6 +273,79 @@ test('a caller who is lost while it rings leaves no room', async () => {
   await brief.close();
 });
 
+test('whoever leaves the call or is removed from it is put out of the room, and stays out', async () => {
+  const [a, b, c] = world.people(3);
+  const device = await a.connect();
+  const { call, token } = await startOf(a, [b, c]);
+  const tokens = new Map([[a, token.token]]);
+  for (const it of [b, c]) tokens.set(it, (await it.join(call)).token.token);
+  const enter = (person) => guestIn(livekit, call.roomId, person.id, tokens.get(person));
+  const [stays, leaves, removed] = [await enter(a), await enter(b), await enter(c)];
+  const out = (what, it) => eventually(`${what} is out`, () => !it.isOpen(), { within: 2000 });
+  await b.end(call);
+  await out('one who left', leaves);
+  await device.do('call:remove_participant', { callId: call.id, userId: c.id });
+  await out('one who was removed', removed);
+  // LiveKit lets in whoever has a token that still holds.
+  await out('one who comes back', await enter(c));
+  assert.ok(await stays.isIn());
+  await b.join(call);
+  const back = await enter(b);
+  await new Promise((resolve) => setTimeout(resolve, 3 * CHECK_MS));
+  assert.ok((await back.isIn()) && (await stays.isIn()), 'one who may be there was put out');
+  await a.end(call);
+  await Promise.all([stays.closed, back.closed]);
+  await only([]);
+});
+
+test('in an audio call what somebody in the room may send follows the call', async () => {
+  const [a, b] = world.people(2);
+  const { call } = await startOf(a, [b], { type: 'audio' });
+  const { token } = await b.join(call);
+  const guest = await guestIn(livekit, call.roomId, b.id, token.token);
+  const may = async () => (await guest.info()).permission.can_publish_sources.map((it) => it.toLowerCase());
+  const sends = async (sources) => {
+    const same = async () => (await may()).sort().join() === [...sources].sort().join();
+    await eventually(`${sources} may be sent`, same, { within: 2000 });
+    const { permission } = await guest.info();
+    assert.deepEqual(
+      [permission.can_publish, permission.can_subscribe, permission.can_publish_data, permission.hidden],
+      [true, true, false, false],
+    );
+  };
+  const set = (fields) => b.want('PATCH', `/${call.id}/participant`, fields);
+  await sends(SOURCES.microphone);
+  await set({ videoEnabled: true });
+  await sends(SOURCES.camera);
+  await set({ screenShareEnabled: true });
+  await sends(SOURCES.all);
+  await set({ videoEnabled: false, screenShareEnabled: false });
+  await sends(SOURCES.microphone);
+  guest.leave();
+  await a.end(call);
+});
+
+test('comparing all rooms all the time does no harm to those that are being made', async () => {
+  const eager = await World.open({ ...ENV, LIVEKIT_CHECK_INTERVAL: '100' });
+  const calls = [];
+  const one = async () => {
+    for (let times = 0; times < 12; times += 1) {
+      const [a, b] = eager.people(2);
+      const { call } = await startOf(a, [b], { type: 'audio' });
+      const [room] = await livekit.api.rooms([call.roomId]);
+      assert.ok(room, 'a started call has no room');
+      calls.push({ a, call, sid: room.sid });
+    }
+  };
+  await Promise.all(Array.from({ length: 8 }, one));
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  const rooms = new Map((await livekit.api.rooms()).map((it) => [it.name, it.sid]));
+  for (const { call, sid } of calls) assert.equal(rooms.get(call.roomId), sid, 'its room was made anew');
+  await Promise.all(calls.map(({ a, call }) => a.end(call)));
+  await only([]);
+  await eager.close();
+});
+
 test('a room that is deleted by hand is made again while its call lives', async () => {
   const { a, call } = await world.callOfTwo({ connect: false });
   const [before] = await livekit.api.rooms([call.roomId]);
@@ -343,10 +425,12 @@ test('a service that is killed leaves no room that it does not know, and touches
   after(() => rmSync(dataDir, { recursive: true, force: true }));
   let killed = await World.start(ENV, { dataDir });
   const people = [];
+  const kept = [];
   let answered = 0;
   for (let kill = 0; kill < 12; kill += 1) {
     const [a, b] = killed.people(2);
     const { call } = await startOf(a, [b]);
+    const [{ name, sid }] = await livekit.api.rooms([call.roomId]);
     const callers = killed.people(6);
     const starts = callers.map((it) =>
       it.rest('POST', '/start', { type: 'audio', participantIds: [killed.person().id] }).then(
@@ -363,13 +447,17 @@ test('a service that is killed leaves no room that it does not know, and touches
     killed = await World.start(ENV, { dataDir });
     for (const it of people) it.world = killed;
     assert.equal((await a.details(call)).call.state, ends ? 'cancelled' : 'ringing');
+    if (!ends) kept.push({ name, sid });
   }
   assert.ok(answered < 72, 'no start was cut off');
   const begun = Date.now();
   const active = await Promise.all(people.map((it) => it.want('GET', '/active')));
   const alive = [...new Set(active.flatMap((it) => it.calls.map((call) => call.id)))];
   const stray = (await roomNames(livekit, OTHERS)).length - alive.length;
-  await only(alive, { within: SPARED_MS + 1500 });
+  await only(alive, { within: GONE_MS });
+  const rooms = new Map((await livekit.api.rooms()).map((it) => [it.name, it.sid]));
+  for (const { name, sid } of kept)
+    assert.equal(rooms.get(name), sid, 'the room of a live call was made anew');
   context.diagnostic(
     `72 starts, ${answered} answered, ${alive.length} live; ${stray} rooms too many went in ${Date.now() - begun} ms`,
   );

@@ -1,6 +1,7 @@
 // What tests ask about rooms and tokens of a real LiveKit.
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import WebSocket from 'ws';
 import { eventually } from './world.mjs';
 
 /** What a token says. */
@@ -55,4 +56,26 @@ export async function timed(work) {
   const begun = performance.now();
   const it = await (typeof work === 'function' ? work() : work);
   return [performance.now() - begun, it];
+}
+
+/**
+ * Somebody who is in a room with a line to the server, as a real client is before its media is up; by a token of the service, or one
+ * that is made here.
+ */
+export async function guestIn(livekit, room, identity, token = livekit.api.joinToken(room, identity)) {
+  const socket = new WebSocket(
+    `${livekit.url}/rtc?access_token=${token}&protocol=15&auto_subscribe=1&sdk=js`,
+  );
+  let isOpen = true;
+  const closed = new Promise((resolve) => socket.once('close', resolve)).then(() => {
+    isOpen = false;
+  });
+  // A refusal is an end too.
+  socket.on('error', () => {});
+  const info = async () => (await livekit.api.participants(room)).find((it) => it.identity === identity);
+  const isIn = async () => isOpen && (await info()) !== undefined;
+  // LiveKit's first word is that one has joined.
+  const joined = new Promise((resolve) => socket.once('message', () => resolve(true)));
+  assert.ok(await Promise.race([joined, closed]), `${identity} was not let in`);
+  return { info, isIn, isOpen: () => isOpen, closed, leave: () => socket.terminate() };
 }
