@@ -44,10 +44,15 @@ async function refusedStart(world, within = START_MS_MAX) {
   return took;
 }
 
-/** Holds a server; what it had begun to answer it may still have answered. */
+/** Holds a server, and waits until it is held: all its threads hear of it, but not all at once. */
 async function hold(server) {
   server.freeze();
-  await assert.rejects(server.api.ask('RoomService', 'ListRooms', {}, { within: 200 }));
+  const isHeld = () =>
+    server.api.ask('RoomService', 'ListRooms', {}, { within: 200 }).then(
+      () => false,
+      () => true,
+    );
+  await eventually('LiveKit is held', isHeld);
 }
 
 /** Everything that is not a start, in calls that live: all of it is answered soon. */
