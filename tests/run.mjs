@@ -173,7 +173,7 @@ const suites = [
   nodeTests('tests/service', 4),
   // Outages under load, measured: one at a time.
   nodeTests('tests/postgres', 1),
-  nodeTests('tests/livekit', 1),
+  nodeTests('tests/livekit', 2),
   nodeTests('tests/coturn', 1),
   {
     name: 'web',

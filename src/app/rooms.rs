@@ -32,6 +32,8 @@ use crate::telemetry::LIVEKIT_ROOMS_MENDED_TOTAL;
 const LOOKS_AT_ONCE: usize = 32;
 /// How long to wait after a look that failed, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+/// When one who was not seen in a room is looked for again.
+const SECOND_LOOK: Duration = Duration::from_millis(600);
 /// Between two comparisons at least so many times as long as one took.
 const REST: u32 = 3;
 /// Between two while LiveKit is away: its clients give up where it is back and their room is not.
@@ -187,6 +189,11 @@ impl App {
         let session = |it: &Guest| it.active.then(|| it.session.clone());
         let present = guests.iter().map(|it| (it.user.clone(), session(it))).collect();
         self.nudge(id, Command::MediaChecked { present, asked });
+        // Who was not seen this once is looked for again before that is believed.
+        let unseen = |call: &Call| call.participants.iter().any(|it| it.unseen_at.is_some());
+        if self.calls.read(id, unseen).unwrap_or(false) {
+            self.rooms.look_in(id, SECOND_LOOK);
+        }
         Ok(guests)
     }
 

@@ -1,11 +1,17 @@
 //! What participants send, whether they are reachable, and how good their connection is.
 
+use std::time::Duration;
+
 use crate::call::command::{Effect, Event, InRoom, Refusal};
 use crate::call::id::UserId;
 use crate::call::machine::Step;
 use crate::call::participant::{MediaSession, Participant, Settings, Sockets};
 use crate::call::state::{ConnectionState, EndReason, MediaPath, Quality, State};
 use crate::call::time::Timestamp;
+
+/// For how long nobody of a user may be seen in the room while one device takes over from another;
+/// LiveKit was seen to need 0.13 s.
+const TAKEOVER: Duration = Duration::from_millis(500);
 
 impl Step<'_> {
     /// A participant changes what it sends.
@@ -91,11 +97,13 @@ impl Step<'_> {
     fn gain_media(&mut self, user: &UserId, session: Option<MediaSession>) {
         let Some(member) = self.call.participant(user) else { return };
         let (was_up, now) = (member.media_up, self.now);
-        if was_up && (session.is_none() || session == member.session) {
+        if was_up && (session.is_none() || session == member.session) && member.unseen_at.is_none()
+        {
             return;
         }
         self.edit(user, |it| {
             it.media_up = true;
+            it.unseen_at = None;
             it.media_at = now;
             it.session = session.or(it.session.take());
         });
@@ -115,6 +123,19 @@ impl Step<'_> {
         Ok(())
     }
 
+    /// Not seen in the room once may be the moment in which one device takes over from another.
+    fn miss(&mut self, user: &UserId) {
+        let now = self.now;
+        let Some(member) = self.call.participant(user).filter(|it| it.media_up) else { return };
+        match member.unseen_at {
+            Some(since) if now.since(since) >= TAKEOVER => self.lose_media(user),
+            Some(_) => {}
+            None => {
+                self.edit(user, |it| it.unseen_at = Some(now));
+            }
+        }
+    }
+
     fn lose_media(&mut self, user: &UserId) {
         let Some(member) = self.call.participant(user) else { return };
         if !member.is_joined() || !member.media_up {
@@ -124,6 +145,7 @@ impl Step<'_> {
         self.edit(user, |it| {
             it.media_up = false;
             it.media_at = now;
+            it.unseen_at = None;
         });
         if reachable {
             self.regain(user);
@@ -210,7 +232,7 @@ impl Step<'_> {
             match present.iter().find(|(it, _)| *it == user) {
                 Some((_, Some(session))) => self.gain_media(&user, Some(session.clone())),
                 Some((_, None)) => {}
-                None => self.lose_media(&user),
+                None => self.miss(&user),
             }
         }
         let connecting = self.call.limits.connecting;

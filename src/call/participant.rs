@@ -81,6 +81,9 @@ pub struct Participant {
     /// The stay in the room that `media_up` speaks of, where it is known.
     #[serde(default)]
     pub session: Option<MediaSession>,
+    /// When it was first not seen in the room, where it should be.
+    #[serde(default)]
+    pub unseen_at: Option<Timestamp>,
     /// When `media_up` or `session` last changed.
     #[serde(default)]
     pub media_at: Timestamp,
@@ -110,6 +113,7 @@ impl Participant {
             sockets: Sockets::Never,
             media_up: false,
             session: None,
+            unseen_at: None,
             media_at: Timestamp::default(),
             since: None,
             earlier_ms: 0,
@@ -163,6 +167,7 @@ impl Participant {
         self.grace_deadline = None;
         self.media_up = false;
         self.session = None;
+        self.unseen_at = None;
         self.media_at = now;
         self.screen_share = false;
         self.wants = Sources::default();

@@ -290,11 +290,15 @@ impl LiveKit {
     ) -> Result<T, MediaError> {
         let limit = self.settings.timeout;
         let deadline = Instant::now() + limit;
-        // A crowd of our own is no fault of LiveKit: what gets a place has half of the time at least.
-        let Ok(Ok(_place)) = timeout(limit / 2, self.places.acquire()).await else {
+        let Ok(Ok(_place)) = timeout(limit * 3 / 4, self.places.acquire()).await else {
             return Err(MediaError::new(during, Kind::Busy));
         };
-        let outcome = answered(during, timeout_at(deadline, asked).await);
+        let crowded = deadline - Instant::now() < limit / 2;
+        let outcome = match timeout_at(deadline, asked).await {
+            // A crowd of our own is no fault of LiveKit.
+            Err(cause) if crowded => Err(MediaError::caused(during, Kind::Busy, cause)),
+            outcome => answered(during, outcome),
+        };
         match &outcome {
             Err(error) if error.kind == Kind::Away => self.breaker.on_error(),
             Ok(_) | Err(_) => self.breaker.on_success(),

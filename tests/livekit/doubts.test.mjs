@@ -47,21 +47,21 @@ for (const { how, world, fate } of WAYS) {
       `${standings}`,
     );
   });
-
-  test(`what somebody sends shows, ${how}`, async (t) => {
-    const meeting = await meet(world, { fate, publish: ['camera'] });
-    t.after(() => part(meeting));
-    const { call, people } = meeting;
-    const [a, b] = people;
-    await heardState(a, call, 'connected');
-    await b.guest.share();
-    await heardOf(a, b, { screenShareEnabled: true }, { within: SEEN_MS });
-    await b.guest.unpublish('camera');
-    await heardOf(a, b, { videoEnabled: false }, { within: SEEN_MS });
-    await b.guest.unpublish('screen_share');
-    await heardOf(a, b, { screenShareEnabled: false }, { within: SEEN_MS });
-  });
 }
+
+test('what somebody sends shows', async (t) => {
+  const meeting = await meet(trusting, { fate: 'pass', publish: ['camera'] });
+  t.after(() => part(meeting));
+  const { call, people } = meeting;
+  const [a, b] = people;
+  await heardState(a, call, 'connected');
+  await b.guest.share();
+  await heardOf(a, b, { screenShareEnabled: true }, { within: SEEN_MS });
+  await b.guest.unpublish('camera');
+  await heardOf(a, b, { videoEnabled: false }, { within: SEEN_MS });
+  await b.guest.unpublish('screen_share');
+  await heardOf(a, b, { screenShareEnabled: false }, { within: SEEN_MS });
+});
 
 test('who is removed and comes again is put out, though LiveKit has not counted yet', async (t) => {
   // Two others have media, so that nothing else is in doubt.
@@ -135,7 +135,7 @@ test('who is muted while LiveKit hangs is muted once it goes on', async (t) => {
   const { call, people } = meeting;
   const [a, b] = people;
   await a.guest.until('trackSubscribed', { identity: b.id, source: 'microphone' });
-  venue.livekit.freeze();
+  await venue.livekit.hold();
   try {
     await a.device.do('call:mute_participant', { callId: call.id, userId: b.id });
     // Longer than LiveKit is waited for.

@@ -44,17 +44,6 @@ async function refusedStart(world, within = START_MS_MAX) {
   return took;
 }
 
-/** Holds a server, and waits until it is held: all its threads hear of it, but not all at once. */
-async function hold(server) {
-  server.freeze();
-  const isHeld = () =>
-    server.api.ask('RoomService', 'ListRooms', {}, { within: 200 }).then(
-      () => false,
-      () => true,
-    );
-  await eventually('LiveKit is held', isHeld);
-}
-
 /** Everything that is not a start, in calls that live: all of it is answered soon. */
 async function othersGoOn({ group, pairs }) {
   const quick = async (what, work) => {
@@ -99,7 +88,7 @@ async function liveCalls(world) {
 }
 
 const SITUATIONS = {
-  hangs: { own: true, breaks: (it) => hold(it.server), heals: (it) => it.server.thaw() },
+  hangs: { own: true, breaks: (it) => it.server.hold(), heals: (it) => it.server.thaw() },
   'has crashed': { own: true, breaks: (it) => it.server.crash(), heals: (it) => it.server.begin() },
   'refuses connections': { breaks: (it) => it.way.close(), heals: (it) => it.way.open() },
   'says nothing': { breaks: (it) => it.way.add('timeout', { timeout: 0 }), heals: (it) => it.way.clear() },
@@ -185,7 +174,7 @@ test('a service starts and stops while LiveKit hangs, and mends what it missed',
     await before.callOfTwo({ connect: false }),
     await before.callOfTwo({ connect: false }),
   ];
-  await hold(server);
+  await server.hold();
   await ended.a.end(ended.call);
   await before.abandon();
   const [took, world] = await timed(World.start(envOf(server), { dataDir }));

@@ -138,7 +138,7 @@ test('LiveKit hangs for a while, and nothing happens to the call', async () => {
   await heardState(a, call, 'connected');
   await a.device.settled();
   const seen = a.device.log.length;
-  venue.livekit.freeze();
+  await venue.livekit.hold();
   try {
     await pause(6000);
     assert.equal(await stateOf(a, call), 'connected');
@@ -161,7 +161,7 @@ test('somebody is removed, and a call ended, while LiveKit hangs', async (t) => 
   const end = await meet(world, { present: 0 });
   const [a, b] = removal.people;
   await heardState(a, removal.call, 'connected');
-  venue.livekit.freeze();
+  await venue.livekit.hold();
   const begun = Date.now();
   try {
     await a.device.do('call:remove_participant', { callId: removal.call.id, userId: b.id });
@@ -211,7 +211,7 @@ test('nobody comes into the room', async (t) => {
 test('nobody can say whether somebody is in the room, and it is asked on', async (t) => {
   const { call, people } = await meet(hasty, { present: 0 });
   const [a] = people;
-  venue.livekit.freeze();
+  await venue.livekit.hold();
   try {
     await pause(5000);
     assert.equal(await stateOf(a, call), 'connecting');

@@ -86,8 +86,7 @@ test('the relay loses, doubles, holds, shuffles and delays', async () => {
 test('held, crashed and started again, LiveKit has the same address and no rooms', async () => {
   relay.rule = () => 'drop';
   await api.createRoom('before');
-  livekit.freeze();
-  await assert.rejects(api.ask('RoomService', 'ListRooms', {}, { within: 300 }), { name: 'TimeoutError' });
+  await livekit.hold();
   livekit.thaw();
   assert.ok((await api.rooms()).some((it) => it.name === 'before'));
   await livekit.crash();

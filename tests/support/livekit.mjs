@@ -129,6 +129,13 @@ export class LiveKit extends Server {
     return (await LiveKit.reserve(options)).begin();
   }
 
+  /** Holds it, and waits until it is held: all its threads hear of it, but not all at once. */
+  async hold() {
+    this.freeze();
+    const isHeld = () => this.api.ask('RoomService', 'ListRooms', {}, { within: 200 }).catch(() => 'held');
+    while ((await isHeld()) !== 'held');
+  }
+
   /** What clients and the service are given as LIVEKIT_URL. */
   get url() {
     return `ws://127.0.0.1:${this.ports.port}`;

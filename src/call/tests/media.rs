@@ -145,6 +145,10 @@ fn an_answer_that_comes_too_late_changes_nothing() {
         checked asked=20s
             nothing
         checked
+        checked
+            nothing
+        wait 1s
+        checked
             #7 updated a=connecting+mic -> a b
             #8 updated b=connecting+mic -> a b
             #9 state reconnecting -> a b
@@ -333,6 +337,10 @@ fn the_room_is_asked_and_knows_better() {
         wait 5s
         checked a asked=0s
             nothing
+        checked a
+        checked a b
+        checked a
+        wait 1s
         checked a
             #7 updated b=reconnecting+mic -> a b
             #8 state reconnecting -> a b
