@@ -41,7 +41,7 @@ fn what_cannot_be_followed_stops_the_start_with_one_line() {
         (
             vec!["check"],
             ("LIVEKIT_URL", "ws://x"),
-            "LIVEKIT_URL holds \"ws://x\"; allowed: nothing; ",
+            "LIVEKIT_API_KEY is not set; allowed: LIVEKIT_URL, ",
         ),
         (
             vec![],

@@ -120,6 +120,7 @@ describe('two people', () => {
     await ada.page.locator(`[data-testid=tile-${grace.id}][data-audio=false][data-video=false]`).waitFor();
     // Who did not call can turn nobody off.
     await grace.page.getByTestId('open-people').click();
+    await grace.page.getByTestId(`inside-${ada.id}`).waitFor();
     assert.equal(await grace.page.getByTestId(`mute-${ada.id}`).count(), 0);
     await grace.page.keyboard.press('Escape');
     await grace.page.getByTestId('mute').click();
