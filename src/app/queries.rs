@@ -44,6 +44,8 @@ struct Pagination {
     offset: u64,
     total: u64,
     next_cursor: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    stale: bool,
 }
 
 #[derive(Serialize)]
@@ -199,7 +201,13 @@ impl App {
         let next_cursor = page.next.map(Cursor::encode);
         json(&HistoryView {
             calls: page.calls.iter().map(CallEntry::from).collect(),
-            pagination: Pagination { limit, offset, total: page.total, next_cursor },
+            pagination: Pagination {
+                limit,
+                offset,
+                total: page.total,
+                next_cursor,
+                stale: page.stale,
+            },
         })
     }
 

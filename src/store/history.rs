@@ -34,6 +34,11 @@ pub struct Cursor {
 pub struct InvalidCursor;
 
 impl Cursor {
+    /// Right after that call.
+    pub(super) fn after(call: &CallRecord) -> Self {
+        Self { created_at: call.created_at, call: call.id }
+    }
+
     /// A text for clients, of characters that need no escape in a URL.
     pub fn encode(self) -> String {
         let mut bytes = [0; CURSOR_BYTES];
@@ -86,6 +91,8 @@ pub struct HistoryPage {
     pub total: u64,
     /// Where the next page begins, if there is one.
     pub next: Option<Cursor>,
+    /// Only what is recent is here: the rest can't be read right now, and is not in `total`.
+    pub stale: bool,
 }
 
 impl Sqlite {
@@ -187,9 +194,8 @@ fn page(
     let mut calls = filter.calls(connection, query, limit)?;
     let more = calls.len() > limit;
     calls.truncate(limit);
-    let last = calls.last().map(|it| Cursor { created_at: it.created_at, call: it.id });
-    let next = last.filter(|_| more);
-    Ok(HistoryPage { calls: with_participants(connection, calls)?, total, next })
+    let next = calls.last().map(Cursor::after).filter(|_| more);
+    Ok(HistoryPage { calls: with_participants(connection, calls)?, total, next, stale: false })
 }
 
 /// Conditions as SQL, with the values they need. Only fixed words get into the text.

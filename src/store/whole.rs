@@ -8,7 +8,7 @@
 use crate::call::id::{CallId, UserId};
 use crate::call::record::{CallFacts, RecordingRecord};
 use crate::call::time::Timestamp;
-use crate::store::error::StoreError;
+use crate::store::error::{Kind, StoreError};
 use crate::store::history::{Cursor, HISTORY_LIMIT_MAX, HistoryPage, HistoryQuery, LocalHistory};
 use crate::store::postgres::connect::Postgres;
 use crate::store::postgres::figures::PastLives;
@@ -43,8 +43,7 @@ impl Store {
         self.postgres.as_ref()
     }
 
-    /// A call, live or past. Fails with [`Kind::Away`](crate::store::error::Kind::Away) only where
-    /// the local file does not have it.
+    /// A call, live or past. Fails with [`Kind::Away`] only where the local file does not have it.
     pub async fn call(&self, id: CallId) -> Result<Option<CallFacts>, StoreError> {
         let found = self.local.call(id).await?;
         match &self.postgres {
@@ -55,7 +54,8 @@ impl Store {
         }
     }
 
-    /// A page of the calls that `user` was ever part of.
+    /// A page of the calls that `user` was ever part of. While Postgres is away, the page as far as the
+    /// local file has it, marked as stale; fails with [`Kind::Away`] where it has none of it.
     pub async fn history(
         &self,
         user: &UserId,
@@ -73,8 +73,19 @@ impl Store {
             query: HistoryQuery { offset: over, ..query.clone() },
             but: std::mem::take(&mut local.known),
         };
-        let past = Box::pin(postgres.read("reading a history", past)).await?;
-        Ok(merge(local, past, query.offset - over, limit))
+        let past = Box::pin(postgres.read("reading a history", past)).await;
+        let over = query.offset - over;
+        match past {
+            Ok(past) => Ok(merge(local, past, over, limit)),
+            Err(error) if error.kind == Kind::Away && over < ours => {
+                let mut page = merge(local, PastPage::default(), over, limit);
+                page.stale = true;
+                // What comes after is there, and can be asked for later.
+                page.next = page.calls.last().map(|it| Cursor::after(&it.call));
+                Ok(page)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The call that `user` started under `key` at `since` or later. Keys are in the local file for
@@ -163,6 +174,6 @@ fn merge(local: LocalHistory, past: PastPage, over: u64, limit: u64) -> HistoryP
     let mut calls: Vec<CallFacts> = calls.into_iter().skip(over).take(limit + 1).collect();
     let more = calls.len() > limit;
     calls.truncate(limit);
-    let last = calls.last().map(|it| Cursor { created_at: it.call.created_at, call: it.call.id });
-    HistoryPage { calls, total: local.total + past.total, next: last.filter(|_| more) }
+    let next = calls.last().map(|it| Cursor::after(&it.call)).filter(|_| more);
+    HistoryPage { calls, total: local.total + past.total, next, stale: false }
 }

@@ -32,11 +32,16 @@ async function waiting(world) {
   return Number(/^journal_unflushed_rows (\d+)$/m.exec(text)[1]);
 }
 
-/** What others see while it is away: old history is refused in time, all else goes on. */
+/** What others see while it is away: old history is refused in time, recent is told, all else goes on. */
 async function unnoticed(world, asked) {
   const begun = performance.now();
   await asked.refused(503, 'history_unavailable', 'GET', '/history');
   assert.ok(performance.now() - begun < 3000, 'a read is refused in time');
+  const recent = world.person();
+  const call = await recent.start(world.person());
+  await recent.end(call);
+  const { calls, pagination } = await recent.want('GET', '/history');
+  assert.deepEqual([calls.map((it) => it.id), pagination.total, pagination.stale], [[call.id], 1, true]);
   assert.equal((await world.http('/ready')).status, 200);
   assert.equal((await world.http('/monitoring/health')).body.checks.store, 'away');
   const { status, body } = await world.http('/monitoring/metrics');

@@ -39,6 +39,7 @@ pub(in crate::store) struct PastHistory {
 }
 
 /// Some calls of a history, and how many there are in all.
+#[derive(Default)]
 pub(in crate::store) struct PastPage {
     pub(in crate::store) calls: Vec<CallFacts>,
     pub(in crate::store) total: u64,
