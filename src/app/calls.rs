@@ -14,7 +14,7 @@ use crate::app::starting::{Callable, unavailable_of};
 use crate::call::command::{Command, Refusal};
 use crate::call::id::{CallId, DeviceId, UserId};
 use crate::call::model::Call;
-use crate::call::participant::Settings;
+use crate::call::participant::{Sent, Settings};
 use crate::call::pass::Pass;
 use crate::call::quality::Sample;
 use crate::call::record::CallFacts;
@@ -284,10 +284,10 @@ impl App {
         &self,
         id: CallId,
         by: &UserId,
-        (user, settings): (UserId, Settings),
+        (user, off): (UserId, Sent),
     ) -> Result<(), AppError> {
         self.pace(Rule::Toggle, by)?;
-        self.carry_out(id, by, Command::Mute { by: by.clone(), user, settings }).await
+        self.carry_out(id, by, Command::Mute { by: by.clone(), user, off }).await
     }
 
     /// Throws a user out for good.

@@ -234,9 +234,6 @@ pub(super) fn submit(
                 after.deliveries.push(delivery);
             }
             Effect::CheckMedia => after.look = Some(call.id),
-            Effect::Mute(user, settings) => {
-                after.chores.push(Work::Mute(user.clone(), *settings));
-            }
             Effect::RecordingStarted(it) => recordings.push(it.record(call.id, None)),
             Effect::RecordingStopped(it) => {
                 after.chores.push(Work::Stop(Arc::clone(&it.egress)));

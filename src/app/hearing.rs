@@ -15,6 +15,7 @@ use crate::app::error::AppError;
 use crate::auth::Unauthorized;
 use crate::call::command::Command;
 use crate::call::id::CallId;
+use crate::call::media::TAKEOVER;
 use crate::call::model::Call;
 use crate::call::participant::Settings;
 use crate::config::rates::Rule;
@@ -28,9 +29,8 @@ use crate::wire::fields::Malformed;
 const REMEMBERED_MAX: usize = 10_000;
 /// A report that is older tells of a state that may long be another (fault F17).
 const AGE_MAX: Duration = Duration::from_secs(5 * 60 + 30);
-/// How long one device takes to take over from another; LiveKit was seen to need 0.13 s.
-const TAKEOVER: Duration = Duration::from_secs(1);
-
+/// When a room is looked at where the journal had no place for what was told of it.
+const NO_PLACE: Duration = Duration::from_secs(1);
 /// How long after the end of a track the end of its sender's stay may be told; 0.1 s was seen.
 const STAY_ENDS: Duration = Duration::from_secs(1);
 
@@ -115,8 +115,8 @@ impl App {
                     self.tell(call, Command::MediaUp { user, session: Some(session) });
                 }
             }
-            News::Left { replaced: true, .. } => self.rooms.look_in(call, TAKEOVER),
-            News::Left { .. } | News::Sends { .. } if late => self.look_if_live(call),
+            News::Left { replaced: true, .. } => self.rooms.look_in(call, TAKEOVER * 2),
+            News::Left { .. } if late => self.look_if_live(call),
             News::Left { user, session, .. } => {
                 self.tell(call, Command::MediaDown { user, sid: session.sid });
             }
@@ -127,7 +127,7 @@ impl App {
                     let known = it.participant(&user).and_then(|it| it.session.as_ref());
                     known.is_some_and(|it| it.sid == sid)
                 };
-                if is_off(settings) || !self.calls.read(call, present).unwrap_or(false) {
+                if late || is_off(settings) || !self.calls.read(call, present).unwrap_or(false) {
                     let work = Work::Reflect(user, sid, settings);
                     self.rooms.look_and(call, Chore::new(work, STAY_ENDS));
                 } else {
@@ -142,7 +142,7 @@ impl App {
     /// Tells the call; where the journal has no place for it now, the next look will.
     fn tell(&self, call: CallId, command: Command) {
         if self.nudge_if(call, |_| Some(command)).is_err() {
-            self.rooms.look_in(call, TAKEOVER);
+            self.rooms.look_in(call, NO_PLACE);
         }
     }
 

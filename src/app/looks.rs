@@ -8,14 +8,16 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::app::chores::Chore;
+use crate::app::chores::{Chore, Work};
 use crate::call::id::CallId;
 use crate::media::error::{Kind, MediaError};
 
 /// Rooms that wait to be looked at, at most: beyond it the comparison of all finds them again.
 const WAITING_MAX: usize = 100_000;
-/// Chores of one room that wait for LiveKit, at most.
+/// Chores of one room that wait for LiveKit, at most: past it what somebody sends is not looked at.
 const CHORES_MAX: usize = 64;
+/// When a room is looked at that no call has come to know.
+const UNUSED_ROOM: Duration = Duration::from_secs(5);
 
 /// A look: at the room of which call, how often it has been tried, and what else is to be done there.
 pub(super) type Look = (CallId, u32, Vec<Chore>);
@@ -49,12 +51,27 @@ struct Waiting {
     making: HashSet<CallId>,
 }
 
-/// A room that is being made, for as long as nobody else knows its call.
-pub(super) struct Making<'a>(&'a Rooms, CallId);
+/// A room that is being made, for as long as nobody else knows its call. Where none comes to know it, it
+/// is looked at a little later, and goes: LiveKit may carry out late what it did not answer.
+pub(super) struct Making<'a> {
+    rooms: &'a Rooms,
+    call: CallId,
+    needed: bool,
+}
+
+impl Making<'_> {
+    /// The call is there, and has the room.
+    pub(super) fn keep(mut self) {
+        self.needed = true;
+    }
+}
 
 impl Drop for Making<'_> {
     fn drop(&mut self) {
-        self.0.waiting.lock().making.remove(&self.1);
+        self.rooms.waiting.lock().making.remove(&self.call);
+        if !self.needed {
+            self.rooms.look_in(self.call, UNUSED_ROOM);
+        }
     }
 }
 
@@ -62,6 +79,16 @@ impl Waiting {
     /// The first of those that are not being looked at.
     fn first(&self) -> Option<(Instant, CallId)> {
         self.order.iter().find(|(_, call)| !self.busy.contains(call)).copied()
+    }
+
+    /// Of two that are as good the later takes the place of the first.
+    fn add(&mut self, call: CallId, chore: Chore) {
+        let waits = self.chores.entry(call).or_default();
+        if let Some(same) = waits.iter_mut().find(|it| it.what.is_as_good_as(&chore.what)) {
+            *same = chore;
+        } else if waits.len() < CHORES_MAX || !matches!(chore.what, Work::Reflect(..)) {
+            waits.push(chore);
+        }
     }
 
     /// The earlier of two times counts.
@@ -102,11 +129,15 @@ impl Rooms {
         {
             let mut waiting = self.waiting.lock();
             if waiting.due.len() >= WAITING_MAX && !waiting.due.contains_key(&call) {
+                if !chores.is_empty() {
+                    tracing::warn!(%call, ?chores, "too much waits for LiveKit: not done");
+                }
                 return;
             }
             waiting.set(call, due);
-            let waits = waiting.chores.entry(call).or_default();
-            waits.extend(chores.into_iter().take(CHORES_MAX.saturating_sub(waits.len())));
+            for chore in chores {
+                waiting.add(call, chore);
+            }
         }
         self.wake.notify_one();
     }
@@ -114,7 +145,7 @@ impl Rooms {
     /// Notes that the room of a call to be is being made: until that is over, nobody removes it.
     pub(super) fn making(&self, call: CallId) -> Making<'_> {
         self.waiting.lock().making.insert(call);
-        Making(self, call)
+        Making { rooms: self, call, needed: false }
     }
 
     pub(super) fn is_being_made(&self, call: CallId) -> bool {
@@ -159,6 +190,10 @@ impl Rooms {
 
     /// Notes whether LiveKit answered, and says so where that is news.
     pub(super) fn heard(&self, outcome: Result<&(), &MediaError>) {
+        // A crowd of our own says nothing of LiveKit.
+        if matches!(outcome, Err(error) if error.kind == Kind::Busy) {
+            return;
+        }
         let away = matches!(outcome, Err(error) if error.kind != Kind::NotFound);
         let was_away = self.away.swap(away, Ordering::Relaxed);
         match outcome {
@@ -179,5 +214,105 @@ impl Rooms {
 
     pub(super) fn is_away(&self) -> bool {
         self.away.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::app::fixture::user;
+    use crate::call::participant::Settings;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn call(number: u128) -> CallId {
+        CallId(Uuid::from_u128(number))
+    }
+
+    fn reflect(sid: &str, video: bool, wait: Duration) -> Chore {
+        let settings = Settings { video: Some(video), ..Settings::default() };
+        Chore::new(Work::Reflect(user("anna"), sid.into(), settings), wait)
+    }
+
+    /// The calls whose looks are due now, each with how many chores, until none is.
+    fn due(rooms: &Rooms) -> Vec<(CallId, usize)> {
+        let taken = std::iter::from_fn(|| rooms.take(Instant::now()));
+        taken.map(|(call, _, chores)| (call, chores.len())).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_earlier_of_two_looks_counts_and_none_is_made_twice_at_once() {
+        let rooms = Rooms::default();
+        rooms.look_in(call(1), 3 * SECOND);
+        rooms.look_in(call(1), SECOND);
+        rooms.look_in(call(1), 2 * SECOND);
+        assert_eq!(due(&rooms), []);
+        tokio::time::advance(SECOND).await;
+        assert_eq!(due(&rooms), [(call(1), 0)]);
+        rooms.look(call(1));
+        assert_eq!((due(&rooms), rooms.next()), (vec![], None), "it is being looked at");
+        rooms.done(call(1));
+        assert_eq!(due(&rooms), [(call(1), 0)]);
+        rooms.done(call(1));
+        tokio::time::advance(SECOND).await;
+        assert_eq!(due(&rooms), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_chore_waits_for_its_own_time() {
+        let rooms = Rooms::default();
+        rooms.look_and(call(1), Chore::new(Work::StopUnknown, 2 * SECOND));
+        rooms.look_and(call(1), reflect("a", true, Duration::ZERO));
+        assert_eq!(due(&rooms), [(call(1), 1)]);
+        rooms.done(call(1));
+        assert_eq!(due(&rooms), []);
+        tokio::time::advance(2 * SECOND).await;
+        assert_eq!(due(&rooms), [(call(1), 1)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_of_two_that_are_as_good_is_done_and_no_end_of_a_recording_is_dropped() {
+        let rooms = Rooms::default();
+        for video in [true, false, true] {
+            rooms.look_and(call(1), reflect("a", video, Duration::ZERO));
+        }
+        assert_eq!(due(&rooms), [(call(1), 1)]);
+        rooms.done(call(1));
+        for stay in 0..2 * CHORES_MAX {
+            rooms.look_and(call(1), reflect(&stay.to_string(), true, Duration::ZERO));
+        }
+        rooms.look_and(call(1), Chore::new(Work::Stop("e".into()), Duration::ZERO));
+        let (_, _, chores) = rooms.take(Instant::now()).unwrap();
+        assert_eq!(chores.len(), CHORES_MAX + 1);
+        assert_eq!(chores.last().unwrap().what, Work::Stop("e".into()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_livekit_goes_at_once_when_it_is_back() {
+        let rooms = Rooms::default();
+        let away = MediaError::new("asking", Kind::Away);
+        let busy = MediaError::new("asking", Kind::Busy);
+        rooms.heard(Err(&busy));
+        assert!(!rooms.is_away(), "a crowd of our own");
+        rooms.heard(Err(&away));
+        rooms.again(call(1), Due { at: Instant::now() + 9 * SECOND, tries: 5 }, Vec::new());
+        assert!(rooms.is_away() && due(&rooms).is_empty());
+        rooms.heard(Ok(&()));
+        assert!(!rooms.is_away());
+        assert_eq!(rooms.take(Instant::now()).map(|it| (it.0, it.1)), Some((call(1), 0)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_room_that_no_call_came_to_know_is_looked_at() {
+        let rooms = Rooms::default();
+        rooms.making(call(1)).keep();
+        let making = rooms.making(call(2));
+        assert!(rooms.is_being_made(call(2)) && !rooms.is_being_made(call(1)));
+        drop(making);
+        assert!(!rooms.is_being_made(call(2)));
+        tokio::time::advance(UNUSED_ROOM).await;
+        assert_eq!(due(&rooms), [(call(2), 0)]);
     }
 }

@@ -30,7 +30,7 @@ use crate::app::effects::After;
 use crate::app::hearing::Heard;
 use crate::app::looks::Rooms;
 use crate::app::presence::Presence;
-use crate::app::recordings::Beginning;
+use crate::app::recordings::{Beginning, LATE_START};
 use crate::app::starting::RecentStarts;
 use crate::call::id::UserId;
 use crate::call::model::{Call, Limits};
@@ -157,9 +157,10 @@ impl App {
             match serde_json::from_str::<Call>(snapshot) {
                 Ok(mut call) => {
                     call.restore(now);
-                    if call.recorded {
-                        // One whose begin was not noted before the end of the process.
-                        let stop = Chore::new(Work::StopUnknown, Duration::ZERO);
+                    if self.livekit().is_some_and(|it| it.records()) {
+                        // One whose begin, or end, was not carried out before the process ended; its begin
+                        // may be late.
+                        let stop = Chore::new(Work::StopUnknown, LATE_START);
                         self.rooms.look_and(call.id, stop);
                     }
                     self.calls.insert(call, |_| ());

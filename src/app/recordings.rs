@@ -24,7 +24,7 @@ use crate::wire::reply::RecordingView;
 
 /// After how long a start that came to nothing may have come to something after all: LiveKit itself
 /// waits up to 22 s for its egress.
-const LATE_START: Duration = Duration::from_secs(30);
+pub(super) const LATE_START: Duration = Duration::from_secs(30);
 /// How long a file may take before LiveKit is asked what has become of it.
 const FILE_WAIT: Duration = Duration::from_mins(1);
 /// A file of which nobody has heard for so long will not come any more.
@@ -42,6 +42,13 @@ struct Attempt<'a>(&'a Beginning, CallId);
 impl Beginning {
     fn begin(&self, call: CallId) -> Option<Attempt<'_>> {
         self.0.insert(call, ()).is_none().then(|| Attempt(self, call))
+    }
+}
+
+impl Beginning {
+    /// Whether one is being begun for that call right now.
+    pub(super) fn is_begun(&self, call: CallId) -> bool {
+        self.0.contains_key(&call)
     }
 }
 
@@ -74,6 +81,9 @@ impl App {
     ) -> Result<Box<RawValue>, AppError> {
         self.pace(Rule::Read, user)?;
         let (livekit, call_type) = self.recordable(id, user).await?;
+        if self.calls.read(id, |call| call.recording.is_some()).unwrap_or(false) {
+            return Err(Refusal::Recording.into());
+        }
         if !livekit.records() {
             return Err(AppError::RecordingUnavailable);
         }
@@ -129,7 +139,6 @@ impl App {
                 Effect::Notify(_)
                 | Effect::Unavailable(..)
                 | Effect::CheckMedia
-                | Effect::Mute(..)
                 | Effect::RecordingStarted(_)
                 | Effect::Noted => None,
             })
@@ -190,6 +199,10 @@ impl App {
         let goes_on = |call: &Call| call.recording.as_ref().is_some_and(|known| known.id == it.id);
         let known = self.calls.read(call, goes_on).unwrap_or(false)
             || self.store.local().recordings(call).await?.iter().any(|known| known.id == it.id);
+        if !known && self.beginning.is_begun(call) {
+            // It may be the one that is being begun: told again in a second, it will be known.
+            return Err(AppError::RecordingUnavailable);
+        }
         if !known || it.status == RecordingStatus::Recording {
             return Ok(());
         }
@@ -208,14 +221,27 @@ impl App {
         Ok(())
     }
 
-    /// Asks LiveKit what has become of files that nobody has told of.
+    /// Asks LiveKit what has become of recordings of which nobody has told for a while: of those that are
+    /// over their files, of those that go on whether they do.
     pub(super) async fn ask_for_files(&self) -> Result<(), AppError> {
-        let Some(livekit) = self.livekit() else { return Ok(()) };
+        let Some(livekit) = self.livekit().filter(|it| it.records()) else { return Ok(()) };
         let now = self.clock.now();
-        let local = self.store.local();
-        for record in local.unfinished_recordings(now.minus(FILE_WAIT), ASKED_MAX).await? {
-            let found = livekit.egresses(record.call).await;
-            let told = found.as_ref().ok().and_then(|it| it.iter().find(|it| it.id == record.id));
+        let until = now.minus(FILE_WAIT);
+        let mut asked = self.store.local().unfinished_recordings(until, ASKED_MAX).await?;
+        self.calls.each(|call| {
+            let old = call.recording.as_ref().filter(|it| it.started_at <= until);
+            asked.extend(old.map(|it| it.record(call.id, None)));
+        });
+        for record in asked {
+            let found = match livekit.egresses(record.call).await {
+                Ok(found) => found,
+                Err(error) => {
+                    // Who can't be asked has not said that it knows nothing.
+                    tracing::debug!(error = error.in_full(), "nobody can be asked for recordings");
+                    return Ok(());
+                }
+            };
+            let told = found.iter().find(|it| it.id == record.id);
             let lost = record.ended_at.is_some_and(|it| now.since(it) > FILE_LOST);
             match told {
                 Some(told) => self.recording_progress(record.call, told).await?,

@@ -18,13 +18,14 @@ use crate::app::App;
 use crate::app::looks::{Due, Look};
 use crate::call::command::Command;
 use crate::call::id::CallId;
+use crate::call::media::TAKEOVER;
 use crate::call::model::Call;
-use crate::call::participant::Participant;
+use crate::call::participant::{Participant, Sent, Settings};
 use crate::call::pass::Sources;
 use crate::call::state::{ConnectionState, MediaPath, State};
 use crate::call::time::Timestamp;
 use crate::media::error::MediaError;
-use crate::media::guest::Guest;
+use crate::media::guest::{Guest, Source};
 use crate::media::livekit::{LiveKit, Room, RoomWanted};
 use crate::telemetry::LIVEKIT_ROOMS_MENDED_TOTAL;
 
@@ -32,8 +33,13 @@ use crate::telemetry::LIVEKIT_ROOMS_MENDED_TOTAL;
 const LOOKS_AT_ONCE: usize = 32;
 /// How long to wait after a look that failed, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
-/// When one who was not seen in a room is looked for again.
-const SECOND_LOOK: Duration = Duration::from_millis(600);
+/// How long after a takeover could have ended one who was not seen in a room is looked for again.
+const SECOND_LOOK: Duration = Duration::from_millis(100);
+/// After how long what the room tells counts more than what a participant last said of what it sends:
+/// time to publish it.
+const SETTLED: Duration = Duration::from_secs(5);
+/// A line that ends sooner never stood, and is no news.
+const LINE_STANDS: Duration = Duration::from_secs(1);
 /// Between two comparisons at least so many times as long as one took.
 const REST: u32 = 3;
 /// Between two while LiveKit is away: its clients give up where it is back and their room is not.
@@ -44,8 +50,8 @@ pub async fn keep_rooms(app: Arc<App>) {
     let Some(livekit) = app.livekit().cloned() else { return };
     let mut looks = JoinSet::new();
     let mut compare_at = Instant::now();
-    let mut line = Box::pin(livekit.line());
-    let mut watched = true;
+    let mut comparing = JoinSet::new();
+    let (mut line, mut watched) = (Box::pin(livekit.line()), Some(Instant::now()));
     loop {
         while looks.len() < LOOKS_AT_ONCE
             && let Some(due) = app.rooms.take(Instant::now())
@@ -53,21 +59,28 @@ pub async fn keep_rooms(app: Arc<App>) {
             looks.spawn(look(Arc::clone(&app), Arc::clone(&livekit), due));
         }
         let full = looks.len() >= LOOKS_AT_ONCE;
-        let next = app.rooms.next().filter(|_| !full).unwrap_or(compare_at).min(compare_at);
+        let idle = comparing.is_empty();
+        let look_at = app.rooms.next().filter(|_| !full);
+        let next = [look_at, idle.then_some(compare_at)].into_iter().flatten().min();
         tokio::select! {
             Some(_) = looks.join_next() => {}
             () = app.rooms.wake.notified(), if !full => {}
-            () = &mut line, if watched => {
-                watched = false;
-                compare_at = compare_at.min(Instant::now() + HASTE);
+            () = &mut line, if watched.is_some() => {
+                if watched.take().is_some_and(|since| since.elapsed() >= LINE_STANDS) {
+                    compare_at = compare_at.min(Instant::now() + HASTE);
+                }
             }
-            () = sleep_until(next) => {
-                if Instant::now() >= compare_at {
-                    compare_at = app.compare(&livekit).await;
-                    if !watched && !app.rooms.is_away() {
-                        line = Box::pin(livekit.line());
-                        watched = true;
-                    }
+            Some(compared) = comparing.join_next() => {
+                // Lost only to a panic, which has been counted and logged.
+                compare_at = compared.unwrap_or(Instant::now() + livekit.check_interval());
+                if watched.is_none() && !app.rooms.is_away() {
+                    (line, watched) = (Box::pin(livekit.line()), Some(Instant::now()));
+                }
+            }
+            () = sleep_until(next.unwrap_or(compare_at)), if next.is_some() => {
+                if idle && Instant::now() >= compare_at {
+                    let (app, livekit) = (Arc::clone(&app), Arc::clone(&livekit));
+                    comparing.spawn(async move { app.compare(&livekit).await });
                 }
             }
         }
@@ -107,8 +120,8 @@ impl Drop for Done<'_> {
 /// What a call wants of its room.
 struct Wanted {
     participants_max: u16,
-    joined: Vec<Participant>,
-    sources: Vec<Sources>,
+    /// Those who are in it, and what each may send.
+    joined: Vec<(Participant, Sources)>,
 }
 
 impl Wanted {
@@ -116,10 +129,9 @@ impl Wanted {
         if call.state.is_terminal() || call.media != MediaPath::Livekit {
             return None;
         }
-        let joined: Vec<Participant> =
-            call.participants.iter().filter(|it| it.is_joined()).cloned().collect();
-        let sources = joined.iter().map(|it| call.sources(it)).collect();
-        Some(Self { participants_max: call.limits.participants, joined, sources })
+        let joined = call.participants.iter().filter(|it| it.is_joined());
+        let joined = joined.map(|it| (it.clone(), call.sources(it))).collect();
+        Some(Self { participants_max: call.limits.participants, joined })
     }
 }
 
@@ -129,6 +141,7 @@ fn is_in_doubt(call: &Call, since: Timestamp) -> bool {
     let doubtful = |it: &Participant| {
         let removed = it.connection == ConnectionState::Removed;
         it.connection == ConnectionState::Reconnecting
+            || !it.muting.is_empty()
             || (removed && it.left_at.is_some_and(|at| at > since))
     };
     matches!(call.state, State::Connecting | State::Reconnecting)
@@ -160,30 +173,29 @@ impl App {
     async fn tend_room(&self, livekit: &LiveKit, id: CallId) -> Result<Vec<Guest>, MediaError> {
         let asked = self.clock.now();
         let room = livekit.room(id).await?;
+        // Asked first: a call that is there by then was not being made after.
+        let being_made = self.rooms.is_being_made(id);
         let Some(wanted) = self.calls.read(id, Wanted::of).flatten() else {
             // Others may have rooms there too, and LiveKit tells everybody of all.
-            if room.is_some_and(|it| it.ours) && !self.rooms.is_being_made(id) {
+            if room.is_some_and(|it| it.ours) && !being_made {
                 livekit.delete_room(id).await?;
             }
             return Ok(Vec::new());
         };
-        if room.is_none() {
-            counter!(LIVEKIT_ROOMS_MENDED_TOTAL, "how" => "made").increment(1);
-            livekit
-                .create_room(RoomWanted { call: id, participants_max: wanted.participants_max })
-                .await?;
+        match room {
+            Some(room) if room.ours => {}
+            Some(_) => livekit.adopt_room(id).await?,
+            None => {
+                counter!(LIVEKIT_ROOMS_MENDED_TOTAL, "how" => "made").increment(1);
+                let participants_max = wanted.participants_max;
+                livekit.create_room(RoomWanted { call: id, participants_max }).await?;
+            }
         }
         let guests = livekit.guests(id).await?;
+        let mut failed = Ok(());
         for guest in &guests {
-            let joined = wanted.joined.iter().position(|it| it.user == guest.user);
-            let allowed = joined.and_then(|index| wanted.sources.get(index));
-            match allowed {
-                None => self.put_out(livekit, id, guest).await?,
-                Some(allowed) if *allowed != guest.sources => {
-                    livekit.permit(id, &guest.user, *allowed).await?;
-                }
-                Some(_) => {}
-            }
+            // One whom LiveKit can't reach must not keep it from all others.
+            failed = failed.and(self.tend_guest(livekit, id, &wanted, guest).await);
         }
         // One whose media is still coming up is no news, neither good nor bad.
         let session = |it: &Guest| it.active.then(|| it.session.clone());
@@ -192,9 +204,76 @@ impl App {
         // Who was not seen this once is looked for again before that is believed.
         let unseen = |call: &Call| call.participants.iter().any(|it| it.unseen_at.is_some());
         if self.calls.read(id, unseen).unwrap_or(false) {
-            self.rooms.look_in(id, SECOND_LOOK);
+            self.rooms.look_in(id, TAKEOVER + SECOND_LOOK);
         }
-        Ok(guests)
+        failed.map(|()| guests)
+    }
+
+    /// Makes somebody in the room what they are in the call.
+    async fn tend_guest(
+        &self,
+        livekit: &LiveKit,
+        id: CallId,
+        wanted: &Wanted,
+        guest: &Guest,
+    ) -> Result<(), MediaError> {
+        let Some((it, allowed)) = wanted.joined.iter().find(|(it, _)| it.user == guest.user) else {
+            return self.put_out(livekit, id, guest).await;
+        };
+        if *allowed != guest.sources {
+            livekit.permit(id, &guest.user, *allowed).await?;
+        }
+        self.silence(livekit, id, it.muting, guest).await?;
+        self.see(id, it, guest);
+        Ok(())
+    }
+
+    /// Mutes what the initiator has turned off, unless it has been turned on since.
+    async fn silence(
+        &self,
+        livekit: &LiveKit,
+        id: CallId,
+        off: Sent,
+        guest: &Guest,
+    ) -> Result<(), MediaError> {
+        if off.is_empty() {
+            return Ok(());
+        }
+        let is_off = |source| match source {
+            Source::Microphone => off.audio,
+            Source::Camera => off.video,
+            Source::Screen | Source::ScreenSound => off.screen_share,
+            Source::Other => false,
+        };
+        for track in guest.tracks.iter().filter(|it| !it.muted && is_off(it.source)) {
+            livekit.mute(id, &guest.user, &track.sid).await?;
+        }
+        self.nudge(id, Command::Muted { user: guest.user.clone(), off });
+        Ok(())
+    }
+
+    /// Notes what the room has told otherwise for long enough: a report may have been lost. Whether a track
+    /// is muted is left to who mutes it.
+    fn see(&self, id: CallId, it: &Participant, guest: &Guest) {
+        let known = it.session.as_ref().is_some_and(|it| it.sid == guest.session.sid);
+        let settled = self.clock.now().since(it.wanted_at.max(it.media_at)) >= SETTLED;
+        if !known || !settled || !guest.active || !it.muting.is_empty() {
+            return;
+        }
+        let seen = |shown: bool, source| match (shown, guest.has(source)) {
+            (true, false) => Some(false),
+            (false, true) => Some(true).filter(|_| guest.sends(source)),
+            (true, true) | (false, false) => None,
+        };
+        let settings = Settings {
+            // One who is muted may well send: its own word counts.
+            audio: seen(it.audio, Source::Microphone).filter(|on| !on),
+            video: seen(it.video, Source::Camera),
+            screen_share: seen(it.screen_share, Source::Screen),
+        };
+        if settings != Settings::default() {
+            self.nudge(id, Command::Reflect { user: it.user.clone(), settings });
+        }
     }
 
     /// Puts out one who is not in the call, unless they have joined it since.

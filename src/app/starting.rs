@@ -42,9 +42,6 @@ const RECENT: Duration = Duration::from_mins(1);
 /// When to try again where this node has as many live calls as it may, or a user rings for as many.
 const FULL_HOUSE: Duration = Duration::from_secs(2);
 
-/// When to look for a room whose making was not answered: LiveKit may make it late.
-const UNUSED_ROOM: Duration = Duration::from_secs(5);
-
 /// Ownership of calls on a service of one node.
 const EPOCH: u64 = 1;
 
@@ -187,13 +184,10 @@ impl App {
         let participants_max = self.settings.limits.participants;
         let making = self.rooms.making(call);
         let made = livekit.create_room(RoomWanted { call, participants_max }).await;
-        // The room may be there although nobody said so.
-        let made = made.inspect_err(|_| self.rooms.look_in(call, UNUSED_ROOM));
         made.inspect_err(|error| tracing::debug!(error = error.in_full(), "no room for a call"))?;
         let decided = self.decide_start(ask, Some(call));
-        drop(making);
-        if !matches!(&decided, Ok(Outcome::New { facts, .. }) if !facts.call.state.is_terminal()) {
-            self.rooms.look_in(call, Duration::ZERO);
+        if matches!(&decided, Ok(Outcome::New { facts, .. }) if !facts.call.state.is_terminal()) {
+            making.keep();
         }
         decided
     }
@@ -369,7 +363,6 @@ pub(super) fn unavailable_of(applied: &Applied) -> Vec<UnavailableView> {
         Effect::Unavailable(user, why) => Some(UnavailableView::new(user, *why)),
         Effect::Notify(_)
         | Effect::CheckMedia
-        | Effect::Mute(..)
         | Effect::RecordingStarted(_)
         | Effect::RecordingStopped(_)
         | Effect::Noted => None,

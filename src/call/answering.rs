@@ -84,7 +84,7 @@ impl Step<'_> {
             it.sockets = if online { Sockets::Here } else { Sockets::Never };
             it.audio = true;
             it.video = video;
-            it.set(settings);
+            it.set(settings, now);
         })
     }
 

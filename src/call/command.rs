@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::call::id::{CallId, ChatId, DeviceId, UserId};
 use crate::call::model::Limits;
-use crate::call::participant::{MediaSession, Participant, Settings};
+use crate::call::participant::{InRoom, MediaSession, Participant, Sent, Settings};
 use crate::call::recording::Recording;
 use crate::call::state::{CallType, EndReason, MediaPath, Quality, State};
 use crate::call::time::Timestamp;
@@ -63,10 +63,6 @@ pub enum Unavailable {
     /// Was removed from this call.
     Removed,
 }
-
-/// One who is in the room, with the present stay; without it where media is still coming up, so that
-/// nothing is known.
-pub type InRoom = (UserId, Option<MediaSession>);
 
 /// What may be asked of a call.
 #[derive(Debug, Clone)]
@@ -131,8 +127,15 @@ pub enum Command {
         by: UserId,
         /// Whose.
         user: UserId,
-        /// What goes off: those that are `Some(false)`.
-        settings: Settings,
+        /// What goes off.
+        off: Sent,
+    },
+    /// What was to be muted in the room is.
+    Muted {
+        /// Whose.
+        user: UserId,
+        /// What.
+        off: Sent,
     },
     /// The user's media is up.
     MediaUp {
@@ -204,11 +207,8 @@ pub enum Effect {
     Notify(Notice),
     /// One who was called is not rung.
     Unavailable(UserId, Unavailable),
-    /// The room has to be looked at: who is in it, who must not be, who may send what. The answer
-    /// comes as [`Command::MediaChecked`].
+    /// The room has to be looked at; the answer comes as [`Command::MediaChecked`].
     CheckMedia,
-    /// The user's tracks have to be muted where they are sent: those that are `Some(false)`.
-    Mute(UserId, Settings),
     /// The recording is noted as begun.
     RecordingStarted(Recording),
     /// The recording is to be stopped, and noted as ended.

@@ -107,7 +107,7 @@ fn initiator_of(start: &Start, now: Timestamp) -> Participant {
     it.joined_at = Some(now);
     it.since = Some(now);
     it.video = start.call_type == CallType::Video;
-    it.set(start.settings);
+    it.set(start.settings, now);
     it.media_up = start.media == MediaPath::Peer;
     it.sockets = if start.online { Sockets::Here } else { Sockets::Never };
     it
@@ -143,7 +143,8 @@ impl<'a> Step<'a> {
             Command::Remove { by, user } => self.remove(&by, &user),
             Command::Change { user, settings } => self.change(&user, settings),
             Command::Reflect { user, settings } => self.reflect(&user, settings),
-            Command::Mute { by, user, settings } => self.mute(&by, user, settings),
+            Command::Mute { by, user, off } => self.mute(&by, &user, off),
+            Command::Muted { user, off } => self.muted(&user, off),
             Command::MediaUp { user, session } => self.media_up(&user, session),
             Command::MediaDown { user, sid } => self.media_down(&user, &sid),
             Command::SocketsGone { user } => self.sockets_gone(&user),
@@ -242,7 +243,7 @@ impl<'a> Step<'a> {
     /// Ends the call for everyone.
     pub(super) fn end(&mut self, state: State, reason: EndReason) {
         debug_assert!(self.call.state.may_become(state), "{:?} -> {state:?}", self.call.state);
-        self.stop_recording_at_end();
+        self.stop_recording_without_host();
         let now = self.now;
         // Who left still hears the end; who declined or was removed hears nothing more.
         let to = self.users(|it| it.listens() || it.connection == ConnectionState::Left);
@@ -369,6 +370,10 @@ impl<'a> Step<'a> {
             LeaveReason::Removed => ConnectionState::Removed,
         };
         self.edit(user, |it| it.depart(last, now));
+        if *user == self.call.initiator {
+            // Nobody else could end it.
+            self.stop_recording_without_host();
+        }
         self.tell_all_and(user, Event::ParticipantLeft { user: user.clone(), reason });
         self.check_media();
     }

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use crate::call::command::{Effect, Event, InRoom, Refusal};
+use crate::call::command::{Event, Refusal};
 use crate::call::id::UserId;
 use crate::call::machine::Step;
-use crate::call::participant::{MediaSession, Participant, Settings, Sockets};
+use crate::call::participant::{InRoom, MediaSession, Participant, Sent, Settings, Sockets};
 use crate::call::state::{ConnectionState, EndReason, MediaPath, Quality, State};
 use crate::call::time::Timestamp;
 
 /// For how long nobody of a user may be seen in the room while one device takes over from another;
 /// LiveKit was seen to need 0.13 s.
-const TAKEOVER: Duration = Duration::from_millis(500);
+pub const TAKEOVER: Duration = Duration::from_millis(500);
 
 impl Step<'_> {
     /// A participant changes what it sends.
@@ -20,22 +20,24 @@ impl Step<'_> {
         if !before.is_joined() {
             return Err(Refusal::Forbidden);
         }
-        self.set(user, &before, settings);
+        let mut wanted = before.clone();
+        let shows = wanted.set(settings, self.now);
+        self.replace(&before, wanted, shows);
         Ok(())
     }
 
-    /// Takes over what `user` wants to send; told where it shows, and where it changes what the user may
-    /// send, the room has to follow.
-    fn set(&mut self, user: &UserId, before: &Participant, settings: Settings) {
-        let mut wanted = before.clone();
-        let shows = wanted.set(settings);
-        if wanted == *before {
+    /// A participant becomes what it now is: told where that shows; where it changes what may be sent, the
+    /// room has to follow.
+    fn replace(&mut self, before: &Participant, after: Participant, shows: bool) {
+        let same = Participant { wanted_at: before.wanted_at, ..after.clone() } == *before;
+        if same {
             return;
         }
-        if self.call.sources(&wanted) != self.call.sources(before) {
+        if self.call.sources(&after) != self.call.sources(before) {
             self.check_media();
         }
-        if let Some(participant) = self.edit(user, |it| *it = wanted)
+        let user = after.user.clone();
+        if let Some(participant) = self.edit(&user, |it| *it = after)
             && shows
         {
             self.tell_updated(participant);
@@ -56,18 +58,26 @@ impl Step<'_> {
 
     /// The initiator turns off what `user` sends. Also what is off as far as we know is turned off where
     /// it is sent: a client may not have told.
-    pub(super) fn mute(
-        &mut self,
-        by: &UserId,
-        user: UserId,
-        settings: Settings,
-    ) -> Result<(), Refusal> {
+    pub(super) fn mute(&mut self, by: &UserId, user: &UserId, off: Sent) -> Result<(), Refusal> {
         self.host(by)?;
-        let member = self.call.participant(&user).filter(|it| it.is_joined());
+        let member = self.call.participant(user).filter(|it| it.is_joined());
         let before = member.ok_or(Refusal::NoSuchParticipant)?.clone();
-        self.set(&user, &before, settings);
-        if self.call.media == MediaPath::Livekit {
-            self.effect(Effect::Mute(user, settings));
+        let mut silent = before.clone();
+        let shows = silent.silence(off);
+        if self.call.media == MediaPath::Peer {
+            silent.muting = Sent::default();
+        } else {
+            self.check_media();
+        }
+        self.replace(&before, silent, shows);
+        Ok(())
+    }
+
+    /// What was to be muted in the room is, unless the user has turned it on since.
+    pub(super) fn muted(&mut self, user: &UserId, off: Sent) -> Result<(), Refusal> {
+        let member = self.live_member(user)?;
+        if member.muting == off && !off.is_empty() {
+            self.edit(user, |it| it.muting = Sent::default());
         }
         Ok(())
     }
@@ -121,6 +131,13 @@ impl Step<'_> {
             self.lose_media(user);
         }
         Ok(())
+    }
+
+    /// Seen in the room, with media or not yet.
+    fn see(&mut self, user: &UserId) {
+        if self.call.participant(user).is_some_and(|it| it.unseen_at.is_some()) {
+            self.edit(user, |it| it.unseen_at = None);
+        }
     }
 
     /// Not seen in the room once may be the moment in which one device takes over from another.
@@ -231,7 +248,7 @@ impl Step<'_> {
         for user in self.users(|it| it.is_joined() && it.media_at < asked) {
             match present.iter().find(|(it, _)| *it == user) {
                 Some((_, Some(session))) => self.gain_media(&user, Some(session.clone())),
-                Some((_, None)) => {}
+                Some((_, None)) => self.see(&user),
                 None => self.miss(&user),
             }
         }

@@ -10,7 +10,7 @@ mod deadlines;
 pub mod id;
 mod leaving;
 pub mod machine;
-mod media;
+pub mod media;
 pub mod model;
 pub mod participant;
 pub mod pass;

@@ -22,6 +22,51 @@ pub struct Settings {
     pub screen_share: Option<bool>,
 }
 
+/// What somebody sends: each of it, or not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    /// The microphone.
+    pub audio: bool,
+    /// The camera.
+    pub video: bool,
+    /// The screen.
+    pub screen_share: bool,
+}
+
+impl Sent {
+    /// Settings that turn all of this off.
+    fn off(self) -> Settings {
+        let off = |it: bool| it.then_some(false);
+        Settings {
+            audio: off(self.audio),
+            video: off(self.video),
+            screen_share: off(self.screen_share),
+        }
+    }
+
+    /// The same without what is not, or no longer, off.
+    fn still_off(self, settings: Settings) -> Self {
+        Self {
+            audio: self.audio && settings.audio != Some(true),
+            video: self.video && settings.video != Some(true),
+            screen_share: self.screen_share && settings.screen_share != Some(true),
+        }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            audio: self.audio || other.audio,
+            video: self.video || other.video,
+            screen_share: self.screen_share || other.screen_share,
+        }
+    }
+
+    /// Whether there is nothing of it.
+    pub fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+}
+
 /// Whether a participant's sockets are there. Only who has had a socket can lose it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Sockets {
@@ -42,6 +87,10 @@ pub struct MediaSession {
     /// When it began by LiveKit's clock, milliseconds since 1970: the later of two is the present one.
     pub since_ms: i64,
 }
+
+/// One who is in the room, with the present stay; without it where media is still coming up, so that
+/// nothing is known.
+pub type InRoom = (UserId, Option<MediaSession>);
 
 /// One user in one call.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, shown as a boolean")]
@@ -68,6 +117,12 @@ pub struct Participant {
     /// What it has said that it sends; what it does send comes and goes with its media.
     #[serde(default)]
     pub wants: Sources,
+    /// When it last said what it sends.
+    #[serde(default)]
+    pub wanted_at: Timestamp,
+    /// What the initiator has turned off, and is to be muted in the room still.
+    #[serde(default)]
+    pub muting: Sent,
     /// The rating of the last quality sample.
     pub quality: Option<Quality>,
     /// Being rung until then; `None` when not being rung.
@@ -107,6 +162,8 @@ impl Participant {
             video: false,
             screen_share: false,
             wants: Sources::default(),
+            wanted_at: Timestamp::default(),
+            muting: Sent::default(),
             quality: None,
             ring_deadline: None,
             grace_deadline: None,
@@ -171,11 +228,24 @@ impl Participant {
         self.media_at = now;
         self.screen_share = false;
         self.wants = Sources::default();
+        self.muting = Sent::default();
         self.sockets = Sockets::Never;
     }
 
-    /// Takes over the settings that are given, as what is wanted; says whether one shows.
-    pub(super) fn set(&mut self, settings: Settings) -> bool {
+    /// Takes over what the participant itself says at `now`; says whether it shows.
+    pub(super) fn set(&mut self, settings: Settings, now: Timestamp) -> bool {
+        self.wanted_at = now;
+        self.muting = self.muting.still_off(settings);
+        self.want(settings)
+    }
+
+    /// Somebody else turns off what it sends; says whether it shows.
+    pub(super) fn silence(&mut self, off: Sent) -> bool {
+        self.muting = self.muting.and(off);
+        self.want(off.off())
+    }
+
+    fn want(&mut self, settings: Settings) -> bool {
         self.wants.camera = settings.video.unwrap_or(self.wants.camera);
         self.wants.screen = settings.screen_share.unwrap_or(self.wants.screen);
         self.show(settings)

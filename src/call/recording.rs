@@ -72,8 +72,8 @@ impl Step<'_> {
         }
     }
 
-    /// No recording outlives its call.
-    pub(super) fn stop_recording_at_end(&mut self) {
+    /// No recording outlives its call, or goes on where nobody can stop it.
+    pub(super) fn stop_recording_without_host(&mut self) {
         if let Some(recording) = self.call.recording.take() {
             self.tell_all(Event::RecordingStopped { user: None, recording: recording.id });
             self.effect(Effect::RecordingStopped(recording));

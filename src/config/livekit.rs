@@ -10,6 +10,22 @@ use super::{Secret, SettingError};
 const TOKEN_SECONDS_MAX: u64 = 7 * 24 * 3600;
 /// The schemes of `LIVEKIT_URL`: clients take `ws:` and `wss:`, the API is at the same address.
 const SCHEMES: &[&str] = &["ws://", "wss://", "http://", "https://"];
+/// What belongs to a bucket.
+const RECORDING_S3: &[&str] = &[
+    "RECORDING_S3_REGION",
+    "RECORDING_S3_ENDPOINT",
+    "RECORDING_S3_ACCESS_KEY",
+    "RECORDING_S3_SECRET",
+];
+/// What belongs to a folder or a bucket.
+const RECORDING_ALL: &[&str] = &[
+    "RECORDING_S3_REGION",
+    "RECORDING_S3_ENDPOINT",
+    "RECORDING_S3_ACCESS_KEY",
+    "RECORDING_S3_SECRET",
+    "RECORDING_PREFIX",
+    "RECORDING_PUBLIC_URL",
+];
 /// Characters of a path or prefix, at most.
 const PATH_CHARS_MAX: usize = 512;
 
@@ -100,10 +116,10 @@ pub(super) fn read(reader: &Reader) -> Result<Option<LiveKit>, SettingError> {
         key: Arc::from(reader.text("LIVEKIT_API_KEY")),
         secret: Secret::new(reader.text("LIVEKIT_API_SECRET")),
         token_ttl: reader.seconds("LIVEKIT_TOKEN_TTL", 10..=TOKEN_SECONDS_MAX)?,
-        timeout: milliseconds("LIVEKIT_TIMEOUT", 100..=2000)?,
+        timeout: milliseconds("LIVEKIT_TIMEOUT", 100..=1800)?,
         concurrency: reader.number("LIVEKIT_CONCURRENCY", 1..=1000)?,
         empty_timeout: reader.seconds("LIVEKIT_EMPTY_TIMEOUT", 10..=24 * 3600)?,
-        check_interval: milliseconds("LIVEKIT_CHECK_INTERVAL", 100..=60_000)?,
+        check_interval: milliseconds("LIVEKIT_CHECK_INTERVAL", 100..=30_000)?,
         recordings: recordings(reader)?,
     }))
 }
@@ -118,11 +134,17 @@ fn address(reader: &Reader, name: &str) -> Result<Arc<str>, SettingError> {
 
 fn recordings(reader: &Reader) -> Result<Option<Recordings>, SettingError> {
     let target = match (reader.optional("RECORDING_S3_BUCKET"), reader.optional("RECORDING_DIR")) {
-        (None, None) => return Ok(None),
+        (None, None) => return unused(reader, RECORDING_ALL, "only with a folder or a bucket"),
         (Some(_), Some(_)) => {
             return Err(reader.wrong("RECORDING_DIR", "nothing, since RECORDING_S3_BUCKET is set"));
         }
-        (None, Some(folder)) => RecordingTarget::Folder(Arc::from(folder.trim_end_matches('/'))),
+        (None, Some(folder)) => {
+            unused::<()>(reader, RECORDING_S3, "only with RECORDING_S3_BUCKET")?;
+            if !folder.starts_with('/') {
+                return Err(reader.wrong("RECORDING_DIR", "a path that begins with a slash"));
+            }
+            RecordingTarget::Folder(Arc::from(folder.trim_end_matches('/')))
+        }
         (Some(bucket), None) => bucket_of(reader, bucket)?,
     };
     let path = |name: &str| {
@@ -143,6 +165,14 @@ fn recordings(reader: &Reader) -> Result<Option<Recordings>, SettingError> {
         None => None,
     };
     Ok(Some(Recordings { prefix: path("RECORDING_PREFIX")?, public_url, target }))
+}
+
+/// What an operator sets is meant to be used.
+fn unused<T>(reader: &Reader, names: &[&str], allowed: &str) -> Result<Option<T>, SettingError> {
+    match names.iter().find(|name| reader.optional(name).is_some()) {
+        Some(name) => Err(reader.wrong(name, allowed)),
+        None => Ok(None),
+    }
 }
 
 fn bucket_of(reader: &Reader, bucket: &str) -> Result<RecordingTarget, SettingError> {

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use crate::app::App;
 use crate::app::error::AppError;
 use crate::call::id::{CallId, DeviceId, UserId};
-use crate::call::participant::Settings;
+use crate::call::participant::{Sent, Settings};
 use crate::call::quality::Sample;
 use crate::events::wrong;
 use crate::socketio::handler::Event;
@@ -23,7 +23,7 @@ pub(super) enum Ask {
     End { call: CallId },
     Remove { call: CallId, user: UserId },
     Set { call: CallId, settings: Settings },
-    Mute { call: CallId, user: UserId, settings: Settings },
+    Mute { call: CallId, user: UserId, off: Sent },
     MediaUp { call: CallId },
     Sample { call: CallId, sample: Sample },
     Resume { call: CallId, last_seq: u64 },
@@ -77,8 +77,8 @@ impl Ask {
                 Self::Remove { call: call()?, user: fields.user_id("userId")? }
             }
             "call:mute_participant" => {
-                let (call, user, settings) = request::mute(fields)?;
-                Self::Mute { call, user, settings }
+                let (call, user, off) = request::mute(fields)?;
+                Self::Mute { call, user, off }
             }
             "call:toggle_audio" | "call:toggle_video" | "call:toggle_screen_share" => {
                 let (call, on) = request::toggle(fields)?;
@@ -121,9 +121,7 @@ impl Ask {
             Self::Decline { call } => app.decline(call, &user).await?,
             Self::End { call } => app.end(call, &user).await?,
             Self::Remove { call, user: removed } => app.remove(call, &user, removed).await?,
-            Self::Mute { call, user: muted, settings } => {
-                app.mute(call, &user, (muted, settings)).await?;
-            }
+            Self::Mute { call, user: muted, off } => app.mute(call, &user, (muted, off)).await?,
             Self::Set { call, settings } => app.set(call, &user, settings).await?,
             Self::MediaUp { call } => app.media_up(call, &user).await?,
             Self::Sample { call, sample } => app.sample(call, &user, sample).await?,

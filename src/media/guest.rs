@@ -21,13 +21,40 @@ pub struct Guest {
     pub tracks: Vec<Track>,
 }
 
+/// What a track shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// A microphone's sound.
+    Microphone,
+    /// A camera's picture.
+    Camera,
+    /// A screen's picture.
+    Screen,
+    /// A screen's sound.
+    ScreenSound,
+    /// Something else.
+    Other,
+}
+
+impl From<proto::TrackSource> for Source {
+    fn from(source: proto::TrackSource) -> Self {
+        match source {
+            proto::TrackSource::Microphone => Self::Microphone,
+            proto::TrackSource::Camera => Self::Camera,
+            proto::TrackSource::ScreenShare => Self::Screen,
+            proto::TrackSource::ScreenShareAudio => Self::ScreenSound,
+            proto::TrackSource::Unknown => Self::Other,
+        }
+    }
+}
+
 /// Something that somebody sends.
 #[derive(Debug, Clone)]
 pub struct Track {
     /// LiveKit's id of it.
     pub sid: String,
     /// What it shows.
-    pub source: proto::TrackSource,
+    pub source: Source,
     /// Whether it is muted.
     pub muted: bool,
 }
@@ -50,6 +77,16 @@ pub(super) fn sources(allowed: Sources) -> Vec<proto::TrackSource> {
 }
 
 impl Guest {
+    /// Whether something of that kind is sent, unmuted.
+    pub fn sends(&self, source: Source) -> bool {
+        self.tracks.iter().any(|it| it.source == source && !it.muted)
+    }
+
+    /// Whether there is a track of that kind, muted or not.
+    pub fn has(&self, source: Source) -> bool {
+        self.tracks.iter().any(|it| it.source == source)
+    }
+
     pub(super) fn read(it: &proto::ParticipantInfo) -> Option<Self> {
         if it.kind() != proto::participant_info::Kind::Standard {
             return None;
@@ -63,7 +100,7 @@ impl Guest {
         };
         let track = |it: &proto::TrackInfo| Track {
             sid: it.sid.clone(),
-            source: it.source(),
+            source: it.source().into(),
             muted: it.muted,
         };
         Some(Self {

@@ -1,7 +1,8 @@
 //! LiveKit as this service uses it: rooms, who is in them, and tokens that let people in.
 //!
-//! Every request has a deadline, waits for one of a few places, and passes a circuit breaker: a server
-//! that is away is not asked by everybody, and nobody waits for it for long.
+//! Every request about rooms has a deadline, waits for one of a few places, and passes a circuit breaker: a
+//! server that is away is not asked by everybody, and nobody waits for it for long. The list of all rooms
+//! alone is asked past the breaker, since it is what finds out that LiveKit is back.
 
 use std::collections::HashMap;
 use std::iter::Repeat;
@@ -108,9 +109,9 @@ impl LiveKit {
         let Ok(url) = self.settings.api_url.parse::<Uri>() else { return };
         let secure = matches!(url.scheme_str(), Some("https" | "wss"));
         let port = url.port_u16().unwrap_or(if secure { 443 } else { 80 });
-        let Ok(mut line) = TcpStream::connect((url.host().unwrap_or_default(), port)).await else {
-            return;
-        };
+        let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
+        let connected = timeout(self.settings.timeout, TcpStream::connect((host, port))).await;
+        let Ok(Ok(mut line)) = connected else { return };
         // Nothing is asked on it, so nothing comes but its end.
         let ended = line.read(&mut [0]).await;
         tracing::debug!(?ended, "the line to LiveKit has ended");
@@ -179,8 +180,15 @@ impl LiveKit {
         serde_json::json!({ "callId": call.to_string(), "service": self.service }).to_string()
     }
 
-    /// Closes a room, and with it every connection there; no token opens it again. That there is none
-    /// is as good.
+    /// Makes a room ours that LiveKit has made by itself, as it does where `auto_create` is on.
+    pub async fn adopt_room(&self, call: CallId) -> Result<(), MediaError> {
+        let (room, mark) = (call.room(), self.mark(call));
+        let asked = async move { self.api.room().update_room_metadata(&room, &mark).await };
+        gone_is_fine(self.ask("marking a room", asked).await.map(|_| ()))
+    }
+
+    /// Closes a room, and with it every connection there; no token opens it again where LiveKit makes no
+    /// rooms by itself (`auto_create: false`). That there is none is as good.
     pub async fn delete_room(&self, call: CallId) -> Result<(), MediaError> {
         let room = call.room();
         let asked = async move { self.api.room().delete_room(&room).await };
@@ -301,6 +309,7 @@ impl LiveKit {
         };
         match &outcome {
             Err(error) if error.kind == Kind::Away => self.breaker.on_error(),
+            Err(error) if error.kind == Kind::Busy => {}
             Ok(_) | Err(_) => self.breaker.on_success(),
         }
         let label = outcome.as_ref().map_or_else(|error| error.kind.as_str(), |_| "ok");

@@ -14,7 +14,7 @@ use crate::call::id::{CallId, UserId};
 use crate::call::participant::{MediaSession, Settings};
 use crate::call::time::Timestamp;
 use crate::media::egress::Progress;
-use crate::media::guest::session;
+use crate::media::guest::{Source, session};
 use crate::media::livekit::LiveKit;
 
 /// One report.
@@ -182,11 +182,11 @@ fn sends(
 ) -> News {
     let on = Some(published && !track.muted);
     let mut settings = Settings::default();
-    match track.source() {
-        proto::TrackSource::Microphone => settings.audio = on,
-        proto::TrackSource::Camera => settings.video = on,
-        proto::TrackSource::ScreenShare => settings.screen_share = on,
-        proto::TrackSource::Unknown | proto::TrackSource::ScreenShareAudio => {}
+    match Source::from(track.source()) {
+        Source::Microphone => settings.audio = on,
+        Source::Camera => settings.video = on,
+        Source::Screen => settings.screen_share = on,
+        Source::ScreenSound | Source::Other => {}
     }
     News::Sends { user, sid: it.sid.as_str().into(), settings }
 }

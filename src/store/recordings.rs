@@ -61,8 +61,8 @@ impl Sqlite {
         .await
     }
 
-    /// Recordings that ended at `until` or before and whose file nobody has told of, the oldest first,
-    /// `limit` at most.
+    /// Recordings that ended at `until` or before and whose file nobody has told of; of more than `limit`
+    /// any, so that none has to wait for others that are never told of.
     pub async fn unfinished_recordings(
         &self,
         until: Timestamp,
@@ -71,7 +71,7 @@ impl Sqlite {
         let sql = format!(
             "SELECT {} FROM call_recordings r
              WHERE r.status IN ('recording', 'processing') AND r.ended_at <= ?1
-             ORDER BY r.ended_at LIMIT ?2",
+             ORDER BY random() LIMIT ?2",
             rows::RECORDING
         );
         self.read("reading unfinished recordings", move |connection| {

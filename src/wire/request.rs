@@ -1,7 +1,7 @@
 //! What clients may ask, checked: bodies of REST requests and arguments of Socket.IO events.
 
 use crate::call::id::{CallId, ChatId, UserId};
-use crate::call::participant::Settings;
+use crate::call::participant::{Sent, Settings};
 use crate::call::quality::Sample;
 use crate::call::state::{CallType, EndReason};
 use crate::wire::fields::{Fields, Malformed};
@@ -116,20 +116,20 @@ pub fn toggle(fields: &Fields<'_>) -> Result<(CallId, bool), Malformed> {
 }
 
 /// The call, whom it concerns, and what is to go off.
-pub type Muted = (CallId, UserId, Settings);
+pub type Muted = (CallId, UserId, Sent);
 
 /// `call:mute_participant`: `source` is `audio` where it is left out.
 pub fn mute(fields: &Fields<'_>) -> Result<Muted, Malformed> {
     const EXPECTED: &str = "audio, video or screen_share";
     let off = |source: &str| match source {
-        "audio" => Some(Settings { audio: Some(false), ..Settings::default() }),
-        "video" => Some(Settings { video: Some(false), ..Settings::default() }),
-        "screen_share" => Some(Settings { screen_share: Some(false), ..Settings::default() }),
+        "audio" => Some(Sent { audio: true, ..Sent::default() }),
+        "video" => Some(Sent { video: true, ..Sent::default() }),
+        "screen_share" => Some(Sent { screen_share: true, ..Sent::default() }),
         _ => None,
     };
-    let settings = fields.word("source", EXPECTED, off)?;
-    let settings = settings.or_else(|| off("audio")).unwrap_or_default();
-    Ok((fields.call_id("callId")?, fields.user_id("userId")?, settings))
+    let asked = fields.word("source", EXPECTED, off)?;
+    let off = asked.unwrap_or(Sent { audio: true, ..Sent::default() });
+    Ok((fields.call_id("callId")?, fields.user_id("userId")?, off))
 }
 
 /// `call:quality_update`.

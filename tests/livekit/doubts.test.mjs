@@ -15,7 +15,7 @@ const TAKEOVER_MS = 1500;
 
 await openBrowser();
 const venue = await Venue.open(3);
-const trusting = await venue.world({ LIVEKIT_CHECK_INTERVAL: '60000' });
+const trusting = await venue.world({ LIVEKIT_CHECK_INTERVAL: '30000' });
 const watchful = await venue.world({ LIVEKIT_CHECK_INTERVAL: String(CHECK_MS) });
 const WAYS = [
   { how: 'by webhooks', world: trusting, fate: 'pass' },

@@ -17,7 +17,7 @@ const ORDERS = 25;
 const DONE_MS = 700;
 
 const livekit = await LiveKit.start();
-const ENV = { ...livekit.env, LIVEKIT_CHECK_INTERVAL: '60000' };
+const ENV = { ...livekit.env, LIVEKIT_CHECK_INTERVAL: '30000' };
 const world = await World.open(ENV);
 const neighbour = await World.open(ENV);
 after(() => livekit.stop());
@@ -261,10 +261,11 @@ test('the same webhook three times is one', async () => {
   const life = [joined(room, stay(a, 1)), joined(room, stay(b, 1)), published(room, stay(b, 1), 'CAMERA')];
   for (const it of life) await tell(it, it, it);
   await tell(...life);
-  await deviceA.settled();
+  await deviceA.until('call:state_changed', { state: 'connected' });
   const { seq } = (await a.details(call)).call;
   await tell(...life, ...life);
   assert.equal((await a.details(call)).call.seq, seq);
+  await deviceA.settled();
   const connected = deviceA.all('call:state_changed').filter((it) => it.state === 'connected');
   assert.equal(connected.length, 1);
   await a.end(call);

@@ -258,7 +258,7 @@ for (const [places, delay, why] of [
     const world = await World.open({
       ...passage.env,
       LIVEKIT_CONCURRENCY: String(places),
-      LIVEKIT_CHECK_INTERVAL: '60000',
+      LIVEKIT_CHECK_INTERVAL: '30000',
     });
     passage.delay = delay;
     passage.peak = 0;

@@ -18,7 +18,7 @@ const OUT_MS = 2000;
 await openBrowser();
 const venue = await Venue.open(2);
 // Of two services one has nothing but webhooks to go by in the time of a test, and one compares so often that it needs none.
-const trusting = await venue.world({ LIVEKIT_CHECK_INTERVAL: '60000', MAX_CALL_PARTICIPANTS: '3' });
+const trusting = await venue.world({ LIVEKIT_CHECK_INTERVAL: '30000', MAX_CALL_PARTICIPANTS: '3' });
 const watchful = await venue.world({ LIVEKIT_CHECK_INTERVAL: String(CHECK_MS) });
 const WAYS = [
   { how: 'by webhooks', world: trusting, fate: 'pass', within: TOLD_MS },

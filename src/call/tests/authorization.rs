@@ -3,7 +3,7 @@
 use crate::call::command::{Command, Effect, Event, Refusal};
 use crate::call::machine::Applied;
 use crate::call::model::Call;
-use crate::call::participant::Settings;
+use crate::call::participant::{Sent, Settings};
 use crate::call::state::Quality;
 use crate::call::tests::script::{BEGIN, Life, invitee, recording, user};
 
@@ -76,7 +76,9 @@ fn command(row: &str, who: &str) -> Command {
         "ring again" => Command::Invite { by: who, invitees: vec![invitee("d", false)] },
         "remove" => Command::Remove { by: who, user: user("t") },
         "quality" => Command::Sampled { user: who, quality: Quality::Good },
-        "mute" => Command::Mute { by: who, user: user("t"), settings: muted },
+        "mute" => {
+            Command::Mute { by: who, user: user("t"), off: Sent { audio: true, ..Sent::default() } }
+        }
         "record" => Command::StartRecording { by: who, recording: recording(BEGIN) },
         "stop recording" => Command::StopRecording { by: who },
         "media up" => Command::MediaUp { user: who, session: None },

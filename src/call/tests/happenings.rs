@@ -5,9 +5,9 @@ use std::time::Duration;
 use proptest::prelude::{Just, Strategy, any, prop};
 use proptest::prop_oneof;
 
-use crate::call::command::{Command, InRoom, Start};
+use crate::call::command::{Command, Start};
 use crate::call::id::{DeviceId, UserId};
-use crate::call::participant::{MediaSession, Settings};
+use crate::call::participant::{InRoom, MediaSession, Sent, Settings};
 use crate::call::state::{MediaPath, Quality};
 use crate::call::tests::script::{BEGIN, invitee, recording, start, user};
 use crate::call::time::Timestamp;
@@ -41,6 +41,14 @@ fn settings() -> impl Strategy<Value = Settings> {
 fn device() -> impl Strategy<Value = Option<DeviceId>> {
     prop::option::of(prop_oneof![Just("d1"), Just("d2")])
         .prop_map(|it| it.map(|it| DeviceId::parse(it).unwrap()))
+}
+
+fn sent() -> impl Strategy<Value = Sent> {
+    any::<(bool, bool, bool)>().prop_map(|(audio, video, screen_share)| Sent {
+        audio,
+        video,
+        screen_share,
+    })
 }
 
 /// Three stays, of which two began at the same time.
@@ -77,8 +85,9 @@ fn command() -> impl Strategy<Value = Command> {
         1 => (someone(), someone()).prop_map(|(by, user)| Command::Remove { by, user }),
         2 => (someone(), settings())
             .prop_map(|(user, settings)| Command::Change { user, settings }),
-        1 => (someone(), someone(), settings())
-            .prop_map(|(by, user, settings)| Command::Mute { by, user, settings }),
+        1 => (someone(), someone(), sent())
+            .prop_map(|(by, user, off)| Command::Mute { by, user, off }),
+        1 => (someone(), sent()).prop_map(|(user, off)| Command::Muted { user, off }),
         4 => (someone(), prop::option::of(session()))
             .prop_map(|(user, session)| Command::MediaUp { user, session }),
         2 => (someone(), session())

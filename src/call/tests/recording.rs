@@ -61,6 +61,42 @@ fn no_recording_outlives_its_call() {
 }
 
 #[test]
+fn nobody_is_left_to_stop_a_recording() {
+    check(&expect![[r#"
+        a calls b c livekit
+            #1 incoming until 60s (of a b c) -> b c
+            = ringing: a=connecting b=invited c=invited
+        b joins
+            #2 accepted b -> a b c
+            #3 handled_elsewhere b -> b
+            #4 joined b=connecting+mic -> a b c
+            #5 state connecting -> a b c
+            = connecting: a=connecting b=connecting c=invited
+        c joins
+            #6 accepted c -> a b c
+            #7 handled_elsewhere c -> c
+            #8 joined c=connecting+mic -> a b c
+            = connecting: a=connecting b=connecting c=connecting
+        a records
+            #9 recording started by a -> a b c
+            note recording e
+        a sockets gone
+            #10 updated a=reconnecting+mic -> a b c
+            = connecting: a=reconnecting b=connecting c=connecting
+        wait 30s
+          at 30s
+            #11 recording stopped by nobody -> b c
+            stop recording e
+            #12 left a (network_error) -> a b c
+            who is in the room?
+            who is in the room?
+            = connecting: a=left b=connecting c=connecting
+        b records
+            refused: you may not do this in this call
+    "#]]);
+}
+
+#[test]
 fn a_recording_that_ends_by_itself() {
     check(&expect![[r#"
         a calls b livekit
@@ -110,14 +146,24 @@ fn the_initiator_turns_others_off() {
             #5 state connecting -> a b c
             = connecting: a=connecting b=connecting c=invited
         a mutes b mic=off
+            who is in the room?
             #6 updated b=connecting -> a b c
-            mute b
         a mutes b mic=off
-            mute b
+            who is in the room?
         b mutes a mic=off
             refused: you may not do this in this call
         a mutes x mic=off
             refused: userId: this user is not in the call
+        b muted mic=off
+        b muted mic=off
+            nothing
+        a mutes b mic=off cam=off
+            who is in the room?
+        b sets mic=on
+            #7 updated b=connecting+mic -> a b c
+        b muted mic=off cam=off
+            nothing
+        b muted cam=off
     "#]]);
 }
 

@@ -3,7 +3,7 @@
 //!
 //! `a calls b c [silent] [livekit] [offline] [video] [cap=3] [max=30s] [busy=c] [ice=40s]` begins;
 //! then `b rings`, `b joins [on=b1] [offline] [mic=off] [cam=on]`, `b declines`, `b ends`,
-//! `a invites c [busy=c]`, `a removes b`, `b sets mic=off cam=on screen=on`, `a mutes b mic=off`,
+//! `a invites c [busy=c]`, `a removes b`, `b sets mic=off cam=on screen=on`, `a mutes b mic=off`, `b muted mic=off`,
 //! `b media up [sid=x] [since=5]`, `b media down [sid=x]`, `b sockets gone|back`, `b rated poor`,
 //! `b sends mic=off`, `checked a b [asked=5s] [coming=b]`, `a records`, `a stops`, `recording over [url=u]`, `abort`, `tick`,
 //! `restart`,
@@ -20,7 +20,7 @@ use crate::call::command::{Command, Effect, Event, Invitee, Notice, Start};
 use crate::call::id::{CallId, DeviceId, UserId};
 use crate::call::machine::Applied;
 use crate::call::model::{Call, Limits};
-use crate::call::participant::{MediaSession, Participant, Settings};
+use crate::call::participant::{MediaSession, Participant, Sent, Settings};
 use crate::call::recording::Recording;
 use crate::call::state::{CallType, MediaPath, Quality};
 use crate::call::time::Timestamp;
@@ -96,6 +96,14 @@ impl<'a> Words<'a> {
             audio: self.switch("mic"),
             video: self.switch("cam"),
             screen_share: self.switch("screen"),
+        }
+    }
+
+    fn off(&self) -> Sent {
+        Sent {
+            audio: self.switch("mic") == Some(false),
+            video: self.switch("cam") == Some(false),
+            screen_share: self.switch("screen") == Some(false),
         }
     }
 
@@ -206,7 +214,6 @@ impl Life {
                 Effect::Notify(notice) => notified(notice),
                 Effect::Unavailable(user, why) => format!("unavailable: {user} {why:?}"),
                 Effect::CheckMedia => "who is in the room?".to_owned(),
-                Effect::Mute(user, _) => format!("mute {user}"),
                 Effect::RecordingStarted(it) => format!("note recording {}", it.egress),
                 Effect::RecordingStopped(it) => format!("stop recording {}", it.egress),
                 Effect::Noted => "noted".to_owned(),
@@ -264,11 +271,10 @@ fn command(words: &Words<'_>, now: Timestamp) -> Command {
             Command::RecordingOver { id: recording(now).id, url: words.value("url").map(Arc::from) }
         }
         (_, "sends", _) => Command::Reflect { user: user(who), settings: words.settings() },
+        (_, "muted", _) => Command::Muted { user: user(who), off: words.off() },
         (_, "records", _) => Command::StartRecording { by: user(who), recording: recording(now) },
         (_, "stops", _) => Command::StopRecording { by: user(who) },
-        (_, "mutes", _) => {
-            Command::Mute { by: user(who), user: user(third), settings: words.settings() }
-        }
+        (_, "mutes", _) => Command::Mute { by: user(who), user: user(third), off: words.off() },
         (_, "rings", _) => Command::Rings { user: user(who) },
         (_, "joins", _) => Command::Join {
             user: user(who),
