@@ -181,6 +181,11 @@ for (const [type, ending, fileType] of [
     assert.equal((await b.details(call)).call.recordingEnabled, true);
     assert.deepEqual(await only(b, call), recording);
     await a.refused(409, 'conflict', 'POST', `/${call.id}/recording/start`);
+    assert.equal(
+      egress.all('StartRoomCompositeEgress', { room: call.roomId }).length,
+      1,
+      'none is begun in vain',
+    );
 
     const stopped = await stop(a, call);
     assert.equal(stopped.status, 202);
