@@ -1,7 +1,10 @@
 // The credentials that calls are given, held against a real Coturn with the settings that operators are given.
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { Coturn, credential, noNamespaces } from '../support/coturn.mjs';
+import { freePort } from '../support/servers.mjs';
+import { ROOT } from '../support/service.mjs';
 import { seconds } from '../support/tokens.mjs';
 import { World } from '../support/world.mjs';
 
@@ -70,6 +73,25 @@ test('a fixed name and password are accepted as they are', async () => {
   assert.deepEqual([given.username, given.credential], ['caller', 'known to all clients']);
   assert.equal((await coturn.allocates(given)).accepted, true);
   assert.equal((await coturn.allocates({ ...given, credential: 'guessed' })).accepted, false);
+});
+
+test('over TLS, where nothing else comes through', async () => {
+  const tls = await freePort();
+  const cert = join(ROOT, 'tests/data/localhost.pem');
+  const coturn = await Coturn.start({
+    changes: { 'tls-listening-port': tls, cert, pkey: cert.replace('.pem', '.key') },
+  });
+  after(() => coturn.stop());
+  const urls = [coturn.url, `turns:localhost:${tls}?transport=tcp`];
+  const there = await World.open({ ...coturn.env, TURN_SERVER_URL: urls.join() });
+  const given = await turnOf(there);
+  assert.deepEqual(given.urls, urls);
+  assert.deepEqual(await coturn.allocates({ ...given, tls, carries: true }), {
+    accepted: true,
+    why: '2 of 2 came back',
+  });
+  const forged = await coturn.allocates({ ...given, credential: 'guessed', tls });
+  assert.deepEqual(forged, { accepted: false, why: 'Cannot complete Allocation' });
 });
 
 test('as shipped it lets users reach each other, and nothing that is not public', { skip }, async () => {

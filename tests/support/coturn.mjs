@@ -145,7 +145,7 @@ export class Coturn extends Server {
 
   /**
    * Asks for a relay as a browser does, and for a way from there to `peer`, else to another relay: `{accepted, why}`. With `clients` as
-   * many at once, `tcp` over TCP, `tcpRelay` a relay that speaks TCP itself, `ipv6` one with such an address, and with `carries` media has
+   * many at once, `tcp` over TCP, `tls` over TLS on that port instead, `tcpRelay` a relay that speaks TCP itself, `ipv6` one with such an address, and with `carries` media has
    * to come through as well.
    */
   async allocates(options) {
@@ -157,13 +157,14 @@ export class Coturn extends Server {
     return verdict;
   }
 
-  async #allocates({ username, credential, peer, clients = 1, tcp, tcpRelay, ipv6, carries }) {
+  async #allocates({ username, credential, peer, clients = 1, tcp, tls, tcpRelay, ipv6, carries }) {
     const flags = [
       ...(peer ? ['-e', peer] : ['-y']),
       ...(tcp ? ['-t'] : []),
+      ...(tls ? ['-t', '-S'] : []),
       ...(tcpRelay ? ['-T'] : []),
       ...(ipv6 ? ['-x'] : []),
-      ...['-v', '-c', '-n', '1', '-m', String(clients), '-p', String(this.port)],
+      ...['-v', '-c', '-n', '1', '-m', String(clients), '-p', String(tls ?? this.port)],
       ...['-u', username, '-w', credential, this.address],
     ];
     const client = installed('turnutils_uclient', 'coturn');
