@@ -170,14 +170,15 @@ async function healthy(url) {
 
 /**
  * Starts the program and waits until it answers. `env` are settings beyond the tests' own, `dataDir` a folder that outlives
- * it, `args` the command line. Its log is kept under `OUTPUT`.
+ * it, `args` the command line, `inside` the words before it that put it into another network. Its log is kept under `OUTPUT`.
  */
-export async function startService({ env = {}, dataDir, args = [] } = {}) {
+export async function startService({ env = {}, dataDir, args = [], inside = [] } = {}) {
   const folder = dataDir ?? mkdtempSync(join(tmpdir(), 'call-service-'));
   mkdirSync(OUTPUT, { recursive: true });
   started += 1;
   const log = createWriteStream(join(OUTPUT, `service-${process.pid}-${started}.log`));
-  const child = spawn(binary(), args, {
+  const [command, ...words] = [...inside, binary(), ...args];
+  const child = spawn(command, words, {
     env: environment({ DATA_DIR: folder, ...env }),
     cwd: folder,
     stdio: ['ignore', 'ignore', 'pipe'],
