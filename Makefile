@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run build web setup test lint bench loadtest chromium postgres livekit toxiproxy coturn
+.PHONY: help run build web setup test lint bench loadtest chromium postgres livekit toxiproxy coturn redis nginx haproxy
 
 PORT ?= 3003
 DATA_DIR ?= ./data
@@ -14,7 +14,7 @@ WEB_SOURCES := $(if $(WEB),$(shell find web/src web/public web/index.html web/vi
 TEST_PACKAGES := $(wildcard tests/package-lock.json tests/*/package-lock.json)
 # Formatted as the page is.
 FORMATTED := tests/run.mjs 'tests/support/*.mjs' 'tests/service/*.mjs' 'tests/postgres/*.mjs' \
-  'tests/livekit/*.mjs' 'tests/coturn/*.mjs'
+  'tests/livekit/*.mjs' 'tests/coturn/*.mjs' 'tests/redis/*.mjs'
 # Where `npm ci` leaves word of what it installed.
 installed = $(patsubst %package-lock.json,%node_modules/.package-lock.json,$(1))
 
@@ -74,6 +74,36 @@ coturn:
 	  fi; \
 	fi
 
+redis:
+	@if ! command -v redis-server >/dev/null; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing redis-server for the tests with Redis"; \
+	    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends redis-server; \
+	  else \
+	    echo "redis-server is missing and this is not root on Debian: install it for the tests with Redis"; exit 1; \
+	  fi; \
+	fi
+
+nginx:
+	@if ! command -v nginx >/dev/null; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing nginx-light for the tests with load balancers"; \
+	    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends nginx-light; \
+	  else \
+	    echo "nginx-light is missing and this is not root on Debian: install it for the tests with load balancers"; exit 1; \
+	  fi; \
+	fi
+
+haproxy:
+	@if ! command -v haproxy >/dev/null; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing haproxy for the tests with load balancers"; \
+	    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends haproxy; \
+	  else \
+	    echo "haproxy is missing and this is not root on Debian: install it for the tests with load balancers"; exit 1; \
+	  fi; \
+	fi
+
 livekit: .cache/livekit/server
 
 toxiproxy: .cache/toxiproxy/server
@@ -88,7 +118,8 @@ toxiproxy: .cache/toxiproxy/server
 
 setup: web $(call installed,$(TEST_PACKAGES)) $(if $(wildcard web/tests/*.test.mjs),chromium) \
   $(if $(wildcard tests/postgres/*.test.mjs),postgres toxiproxy) \
-  $(if $(wildcard tests/livekit/*.test.mjs),livekit toxiproxy) $(if $(wildcard tests/coturn/*.test.mjs),coturn)
+  $(if $(wildcard tests/livekit/*.test.mjs),livekit toxiproxy) $(if $(wildcard tests/coturn/*.test.mjs),coturn) \
+  $(if $(wildcard tests/redis/*.test.mjs),redis nginx haproxy)
 
 test: setup ## every suite; the last line is the sum
 	cargo build --locked

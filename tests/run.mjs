@@ -184,6 +184,8 @@ const suites = [
   nodeTests('tests/postgres', 1),
   nodeTests('tests/livekit', 2),
   nodeTests('tests/coturn', 1),
+  // A failover under load takes longer than it takes: one at a time.
+  nodeTests('tests/redis', 1),
   {
     name: 'web',
     here: existsSync(join(ROOT, 'web/package.json')),
@@ -207,7 +209,10 @@ const suites = [
 
 // Logs of the run before would be taken for those of this one.
 for (const name of existsSync(OUTPUT) ? readdirSync(OUTPUT) : []) {
-  if (/^(service|livekit|coturn|toxiproxy)-.*\.log$/.test(name)) rmSync(join(OUTPUT, name));
+  if (
+    /^(service|livekit|coturn|toxiproxy|redis|redis-node|sentinel|nginx|haproxy|network)-.*\.log$/.test(name)
+  )
+    rmSync(join(OUTPUT, name));
 }
 const asked = process.argv.slice(2);
 const total = { passed: 0, failed: 0 };

@@ -1,8 +1,9 @@
 // Machines in one: each node has a network of its own, joined to the others by a switch, so that one can be cut off from them while those
 // who ask it from here still reach it.
-import { execFileSync } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import { readlinkSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
+import { promisify } from 'node:util';
 import { Server } from './servers.mjs';
 
 /** Addresses that are set apart for trials between networks: they are nobody's. */
@@ -112,10 +113,10 @@ export class NetworkNode {
     return this.#holder.inside;
   }
 
-  /** Runs a command in there to its end: what it prints. */
-  run(...words) {
+  /** Runs a command in there to its end: what it prints. What it reaches by `forward` is answered here meanwhile. */
+  async run(...words) {
     const [command, ...args] = [...this.inside, ...words];
-    return execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+    return (await promisify(execFile)(command, args)).stdout;
   }
 
   /** Cuts it off from the other nodes: nothing comes through, and nobody is told. */

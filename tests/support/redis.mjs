@@ -357,11 +357,9 @@ class Group {
     const begun = Date.now();
     await crashed.crash();
     const master = await until('a failover', async () => {
-      const others = await this.mastersOf(key);
-      const [first] = others;
-      return (
-        first && first !== crashed && others.every((it) => it === first) && (await this.takes(key, first))
-      );
+      const [first, ...others] = await this.mastersOf(key);
+      const isChosen = first && first !== crashed && others.every((it) => it === first);
+      return isChosen && (await this.takes(key, first)) && first;
     });
     return { crashed, master, tookMs: Date.now() - begun };
   }
