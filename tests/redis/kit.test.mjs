@@ -217,13 +217,13 @@ function client(url, transports) {
   });
 }
 
-/** A server that says what it is asked, and is ready for more or not. */
+/** A server that says what it is asked, is `ready` for more or not, and `refuses` what it is asked or not. */
 async function echo(name) {
-  const its = { ready: true, asked: 0 };
+  const its = { ready: true, refuses: false, asked: 0 };
   const server = createServer((request, answer) => {
     if (request.url === '/ready') return answer.writeHead(its.ready ? 200 : 503).end();
     its.asked += 1;
-    return answer.end(JSON.stringify({ name, headers: request.headers }));
+    return answer.writeHead(its.refuses ? 503 : 200).end(JSON.stringify({ name, headers: request.headers }));
   });
   server.unref().listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -289,6 +289,15 @@ for (const Balancer of [Nginx, HaProxy]) {
     const first = JSON.parse(await ask());
     assert.match(first.headers['x-forwarded-for'], /^1\.2\.3\.4, ?127\.0\.0\.1$/);
     assert.notEqual(JSON.parse(await ask()).name, first.name);
+    two.refuses = true;
+    for (const transport of ['websocket', 'polling']) {
+      for (let count = 0; count < 4; count += 1) {
+        const { body } = await http(`${balancer.url}/socket.io/?EIO=4&transport=${transport}`);
+        assert.equal(JSON.parse(body).name, 'one', transport);
+      }
+    }
+    assert.ok(two.asked > 1, 'it was not asked');
+    two.refuses = false;
     if (Balancer === HaProxy) {
       // The one of the two that asks by itself.
       two.ready = false;
