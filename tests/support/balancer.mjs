@@ -32,8 +32,8 @@ function send(pid, signal) {
 /** What both have in common. */
 class Balancer extends Server {
   /**
-   * `addresses` are those of the nodes, `host:port` or `http://host:port`; without `sticky` each request of long polling may come to another
-   * node, which the files do not allow.
+   * `addresses` are those of the nodes, `host:port` or `http://host:port`; without `sticky` each request of long polling may come to
+   * another node, which the files do not allow.
    */
   constructor(name, port, { addresses, sticky = true }) {
     super(name);

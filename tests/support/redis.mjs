@@ -159,8 +159,8 @@ export class Redis extends Server {
   }
 
   /**
-   * Starts a single one. `settings` are those of redis.conf, an array for one that stands there several times; `users` are `{name: password}`
-   * or `{name: {password, rules}}`, and where there are any the default user is off; `tls` lets nobody in without.
+   * Starts a single one. `settings` are those of redis.conf, an array for one that stands there several times; `users` are
+   * `{name: password}` or `{name: {password, rules}}`, and where there are any the default user is off; `tls` lets nobody in without.
    */
   static async start(options) {
     return new Redis(await freePort(), options).begin();
@@ -506,8 +506,8 @@ export class RedisCluster extends Group {
   }
 
   /**
-   * Moves a slot with its keys as an operator's tool does: the count of keys. `meanwhile` is waited for when the slot is on its way and no key
-   * has moved.
+   * Moves a slot with its keys as an operator's tool does: the count of keys. `meanwhile` is waited for when the slot is on its way and
+   * no key has moved.
    */
   async migrateSlot(key, from, to, { meanwhile } = {}) {
     const slot = typeof key === 'number' ? key : slotOf(key);
