@@ -285,14 +285,14 @@ for (const Balancer of [Nginx, HaProxy]) {
     const [one, two] = [await echo('one'), await echo('two')];
     const balancer = await Balancer.start({ addresses: nodes.map((it) => it.url) });
     await balancer.reload({ addresses: [one.address, two.address] });
-    const ask = async () => (await http(balancer.url, { headers: { 'x-forwarded-for': '1.2.3.4' } })).body;
+    const ask = async () => (await balancer.ask('/', { headers: { 'x-forwarded-for': '1.2.3.4' } })).body;
     const first = JSON.parse(await ask());
     assert.match(first.headers['x-forwarded-for'], /^1\.2\.3\.4, ?127\.0\.0\.1$/);
     assert.notEqual(JSON.parse(await ask()).name, first.name);
     two.refuses = true;
     for (const transport of ['websocket', 'polling']) {
       for (let count = 0; count < 4; count += 1) {
-        const { body } = await http(`${balancer.url}/socket.io/?EIO=4&transport=${transport}`);
+        const { body } = await balancer.ask(`/socket.io/?EIO=4&transport=${transport}`);
         assert.equal(JSON.parse(body).name, 'one', transport);
       }
     }
@@ -310,10 +310,10 @@ for (const Balancer of [Nginx, HaProxy]) {
     await balancer.reload({ addresses: [one.address, '127.0.0.1:1'] });
     for (let count = 0; count < 4; count += 1) assert.equal(JSON.parse(await ask()).name, 'one');
     balancer.freeze();
-    await assert.rejects(http(balancer.url, { signal: AbortSignal.timeout(HELD_MS) }), /abort|timeout/i);
+    await assert.rejects(balancer.ask('/', { within: HELD_MS }), /abort|timeout/i);
     balancer.thaw();
     await balancer.crash();
-    await assert.rejects(http(balancer.url));
+    await assert.rejects(balancer.ask());
     await balancer.begin();
     assert.equal(JSON.parse(await ask()).name, 'one');
     await balancer.stop();

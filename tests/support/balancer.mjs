@@ -1,11 +1,16 @@
 // Real load balancers before several nodes, with the settings that operators are given: only addresses are others.
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, readdirSync, readlinkSync, writeFileSync } from 'node:fs';
+import { get } from 'node:http';
 import { join } from 'node:path';
 import { freePort, installed, Server } from './servers.mjs';
 import { ROOT } from './service.mjs';
 
 /** How long new settings may take until they hold, milliseconds. */
 const RELOAD_MS_MAX = 10_000;
+/** How long a request may take, milliseconds. */
+const ANSWER_MS_MAX = 5000;
+/** After how long without an effect it is told once more, milliseconds. */
+const TELL_AGAIN_MS = 2000;
 /** A node in either file: what stands before its address, and after it. */
 const NODE = /^( +server )(?:node\d+ )?\d+(?:\.\d+){3}:\d+(.*)$/;
 
@@ -17,6 +22,23 @@ function childrenOf(pid) {
   } catch {
     // It has ended itself.
     return [];
+  }
+}
+
+/** Whether a process takes connections at a port. */
+function listens(pid, port) {
+  const local = `:${port.toString(16).toUpperCase().padStart(4, '0')}`;
+  const lines = readFileSync('/proc/net/tcp', 'utf8').split('\n');
+  const sockets = lines
+    .map((it) => it.trim().split(/ +/))
+    .filter(([, address, , state]) => state === '0A' && address.endsWith(local))
+    .map((it) => `socket:[${it[9]}]`);
+  try {
+    const folder = `/proc/${pid}/fd`;
+    return readdirSync(folder).some((it) => sockets.includes(readlinkSync(join(folder, it))));
+  } catch {
+    // It ends just now, or what it had open is closed.
+    return false;
   }
 }
 
@@ -69,21 +91,41 @@ class Balancer extends Server {
     return [this.pid, ...childrenOf(this.pid)];
   }
 
-  /** Changes `{addresses, sticky}` while it runs: sockets that are open stay so. */
+  /** Changes `{addresses, sticky}` while it runs: sockets that are open stay so, with the settings that they began with. */
   async reload(changes = {}) {
     Object.assign(this, changes);
     this.write();
-    const isDone = this.reloading();
+    const before = childrenOf(this.pid);
+    const isDone = () =>
+      childrenOf(this.pid).some((it) => !before.includes(it) && listens(it, this.port)) &&
+      !before.some((it) => listens(it, this.port));
     const end = Date.now() + RELOAD_MS_MAX;
-    while (!isDone()) {
+    for (let told = 0; !isDone();) {
       if (Date.now() > end) throw new Error(`${this.name} keeps its settings: ${this.log.slice(-500)}`);
+      // One that is still about to wait for signals misses them.
+      if (Date.now() > told + TELL_AGAIN_MS) {
+        told = Date.now();
+        send(this.pid, this.renews);
+      }
       await new Promise((resolve) => setTimeout(resolve, 25));
     }
   }
 
+  /** Asks over a connection of its own, which no reload of before concerns: `{status, body}`. */
+  ask(path = '/', { headers, within = ANSWER_MS_MAX } = {}) {
+    return new Promise((resolve, reject) => {
+      const options = { agent: false, headers, signal: AbortSignal.timeout(within) };
+      get(`${this.url}${path}`, options, (answer) => {
+        let body = '';
+        answer.setEncoding('utf8').on('data', (it) => (body += it));
+        answer.on('end', () => resolve({ status: answer.statusCode, body })).on('error', reject);
+      }).on('error', reject);
+    });
+  }
+
   isReady() {
     // Whether or not a node answers behind it.
-    return fetch(this.url, { signal: AbortSignal.timeout(1000) }).then(
+    return this.ask().then(
       () => true,
       () => false,
     );
@@ -113,6 +155,9 @@ class Balancer extends Server {
 
 /** nginx with tests/data/nginx.conf in the place of a file in its conf.d. */
 export class Nginx extends Balancer {
+  /** The signal that has it read its file again. */
+  renews = 'SIGHUP';
+
   static async start(options) {
     return new Nginx('nginx', await freePort(), options).begin();
   }
@@ -145,25 +190,13 @@ export class Nginx extends Balancer {
     const args = ['-p', this.folder, '-e', 'stderr', '-c', file];
     return this.launch(installed('nginx', 'nginx'), args, () => this.isReady());
   }
-
-  reloading() {
-    const before = childrenOf(this.pid);
-    send(this.pid, 'SIGHUP');
-    const takesMore = (pid) => {
-      try {
-        const title = readFileSync(`/proc/${pid}/cmdline`, 'utf8');
-        return title !== '' && !title.includes('shutting down');
-      } catch {
-        return false;
-      }
-    };
-    return () =>
-      childrenOf(this.pid).some((it) => !before.includes(it)) && !before.some((it) => takesMore(it));
-  }
 }
 
 /** HAProxy with tests/data/haproxy.cfg. */
 export class HaProxy extends Balancer {
+  /** The signal that has it read its file again. */
+  renews = 'SIGUSR2';
+
   static async start(options) {
     return new HaProxy('haproxy', await freePort(), options).begin();
   }
@@ -183,12 +216,5 @@ export class HaProxy extends Balancer {
     this.write();
     const args = ['-W', '-db', '-f', join(this.folder, 'haproxy.cfg')];
     return this.launch(installed('haproxy', 'haproxy'), args, () => this.isReady());
-  }
-
-  reloading() {
-    const loads = () => this.log.split('Loading success').length;
-    const before = loads();
-    send(this.pid, 'SIGUSR2');
-    return () => loads() > before;
   }
 }
