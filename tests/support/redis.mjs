@@ -1,9 +1,8 @@
 // Real Redis servers on this machine: a single one, one with its replica and sentinels, or a cluster; and what makes each of them fail.
 // Debian 12 has no Valkey: what is said here of Redis is held against Redis alone.
 import { copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
 import { join } from 'node:path';
-import { connect as connectTls } from 'node:tls';
+import { createClient, ErrorReply } from '@redis/client';
 import { freePort, installed, Server } from './servers.mjs';
 import { ROOT } from './service.mjs';
 
@@ -20,13 +19,7 @@ const PRIVATE_KEY = join(ROOT, 'tests/data/localhost.key');
 const HERE = { address: '127.0.0.1', front: '127.0.0.1', inside: [] };
 /** The user of these tests themselves, where the default one is off. */
 const KIT = { name: 'kit', password: 'only-these-tests' };
-/** What a subscriber hears without having asked. */
-const PUSHED = new Set(['message', 'pmessage', 'smessage', 'sunsubscribe']);
-
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-
-/** What Redis says when it does not do what it was asked to. */
-export class RedisError extends Error {}
 
 async function until(what, look, within = AGREE_MS_MAX) {
   const end = Date.now() + within;
@@ -39,110 +32,83 @@ async function until(what, look, within = AGREE_MS_MAX) {
   }
 }
 
-/** The slot of a key or of a shard channel: the part in braces counts where there is one. */
-export function slotOf(key) {
-  const tagged = /\{([^}]+)\}/.exec(key);
-  // Only the first brace can begin the part that counts.
-  const counts = tagged && key.indexOf('{') === tagged.index ? tagged[1] : key;
-  let crc = 0;
-  for (const byte of Buffer.from(counts)) {
-    crc ^= byte << 8;
-    for (let bit = 0; bit < 8; bit += 1) crc = crc & 0x8000 ? ((crc << 1) ^ 0x1021) & 0xffff : crc << 1;
-  }
-  return crc % SLOTS;
-}
-
-/** Reads one answer from `at` on: `{value, end}`, or nothing where it is not all there yet. */
-function parse(buffer, at) {
-  const line = buffer.indexOf('\r\n', at);
-  if (line < 0) return undefined;
-  const text = buffer.toString('utf8', at + 1, line);
-  const kind = String.fromCharCode(buffer[at]);
-  const end = line + 2;
-  if (kind === '+') return { value: text, end };
-  if (kind === '-') return { value: new RedisError(text), end };
-  if (kind === ':') return { value: Number(text), end };
-  const length = Number(text);
-  if (length < 0) return { value: null, end };
-  if (kind === '$') {
-    if (buffer.length < end + length + 2) return undefined;
-    return { value: buffer.toString('utf8', end, end + length), end: end + length + 2 };
-  }
-  const value = [];
-  let next = end;
-  while (value.length < length) {
-    const item = parse(buffer, next);
-    if (!item) return undefined;
-    value.push(item.value);
-    next = item.end;
-  }
-  return { value, end: next };
-}
-
-/** One connection to a server: answers come in the order of the questions. */
+/** One connection to a server: the words of a command go as they are, and nothing is tried again. */
 export class Connection {
-  /** What came that nobody had asked for: messages, or with MONITOR the commands of all. */
-  pushed = [];
-  isOpen = true;
-  #socket;
-  #waiting = [];
-  #buffer = Buffer.alloc(0);
+  #client;
 
-  constructor(socket) {
-    this.#socket = socket;
-    // A test that failed before it closed this must not wait for it.
-    socket.unref();
-    socket.on('data', (data) => this.#read(data));
-    socket.on('error', () => {});
-    socket.on('close', () => this.close());
+  constructor(client) {
+    this.#client = client;
   }
 
   static async open({ host = '127.0.0.1', port, tls, user, within = ANSWER_MS_MAX }) {
-    const socket = tls
-      ? connectTls({ host, port, ca: readFileSync(CERTIFICATE), servername: 'localhost' })
-      : connect(port, host);
-    await new Promise((resolve, reject) => {
-      const late = setTimeout(() => socket.destroy(new Error('it takes no connections')), within);
-      const settle = (how) => (it) => how(it, clearTimeout(late));
-      socket.once(tls ? 'secureConnect' : 'connect', settle(resolve)).once('error', settle(reject));
+    const client = createClient({
+      RESP: 2,
+      username: user?.name,
+      password: user?.password,
+      socket: {
+        host,
+        port,
+        connectTimeout: within,
+        reconnectStrategy: false,
+        ...(tls && { tls, ca: readFileSync(CERTIFICATE), servername: 'localhost' }),
+      },
+      // Who watches the commands sees the tests' own alone.
+      disableClientInfo: true,
+      disableOfflineQueue: true,
     });
-    const it = new Connection(socket);
-    if (user) await it.ask(['AUTH', user.name, user.password], { within });
+    // Whoever asks next is told.
+    client.on('error', () => {});
+    const it = new Connection(client);
+    await it.#answer('a connection', client.connect(), within);
+    // A test that failed before it closed this must not wait for it.
+    client.unref();
     return it;
   }
 
-  #read(data) {
-    this.#buffer = Buffer.concat([this.#buffer, data]);
-    for (let found; (found = parse(this.#buffer, 0));) {
-      this.#buffer = this.#buffer.subarray(found.end);
-      const isPushed = Array.isArray(found.value) && PUSHED.has(found.value[0]);
-      const waits = isPushed ? undefined : this.#waiting.shift();
-      if (waits) waits(found.value);
-      else this.pushed.push(found.value);
+  get isOpen() {
+    return this.#client.isReady;
+  }
+
+  /** Waits no longer than that; what comes later is nobody's. */
+  async #answer(what, answer, within) {
+    let late;
+    const lateness = new Promise((_, reject) => {
+      late = setTimeout(() => reject(new Error(`${what}: no answer within ${within} ms`)), within);
+    });
+    try {
+      return await Promise.race([answer, lateness]);
+    } catch (error) {
+      if (!(error instanceof ErrorReply)) this.close();
+      throw error;
+    } finally {
+      clearTimeout(late);
     }
   }
 
   /** Asks one command, an array of words. */
-  async ask(command, { within = ANSWER_MS_MAX } = {}) {
-    const words = command.map((it) => `$${Buffer.byteLength(String(it))}\r\n${it}\r\n`);
-    const answer = await new Promise((resolve) => {
-      const late = setTimeout(() => {
-        resolve(new Error(`${command[0]}: no answer within ${within} ms`));
-        // What it answers later would be taken for the answer to another question.
-        this.close();
-      }, within);
-      this.#waiting.push((it) => resolve(it, clearTimeout(late)));
-      if (this.isOpen) this.#socket.write(`*${words.length}\r\n${words.join('')}`);
-      else this.close();
-    });
-    if (answer instanceof Error) throw answer;
-    return answer;
+  ask(command, { within = ANSWER_MS_MAX } = {}) {
+    return this.#answer(command[0], this.#client.sendCommand(command.map(String)), within);
+  }
+
+  /** Listens to a shard channel: `messages`, and `isPutOut` once its slot has gone elsewhere. */
+  async listen(channel) {
+    const heard = { messages: [], isPutOut: false };
+    this.#client.on('sharded-channel-moved', (gone) => (heard.isPutOut ||= String(gone) === channel));
+    const asked = this.#client.sSubscribe(channel, (message) => heard.messages.push(message));
+    await this.#answer('SSUBSCRIBE', asked, ANSWER_MS_MAX);
+    return heard;
+  }
+
+  /** Sees what the server is asked from now on, each as a line of Redis' own. */
+  async watch() {
+    const lines = [];
+    const asked = this.#client.monitor((line) => lines.push(line));
+    await this.#answer('MONITOR', asked, ANSWER_MS_MAX);
+    return lines;
   }
 
   close() {
-    this.isOpen = false;
-    this.#socket.destroy();
-    for (const waits of this.#waiting.splice(0)) waits(new Error('the connection is closed'));
+    if (this.#client.isOpen) this.#client.destroy();
   }
 }
 
@@ -269,9 +235,9 @@ export class Redis extends Server {
   /** Watches what it is asked: `commands()` are those of others until now, each an array of words, and `close` ends it. */
   async monitor() {
     const connection = await this.connect();
-    await connection.ask(['MONITOR']);
+    const lines = await connection.watch();
     const words = (line) => [...line.matchAll(/"((?:[^"\\]|\\.)*)"/g)].map(([, it]) => it);
-    return { commands: () => connection.pushed.map(words), close: () => connection.close() };
+    return { commands: () => lines.map(words), close: () => connection.close() };
   }
 
   /** Whether this replica has all that its master has, as far as it is told. */
@@ -473,9 +439,14 @@ export class RedisCluster extends Group {
     return this.nodes.find((it) => it.id === id);
   }
 
+  /** The slot of a key, as Redis itself says. */
+  async slotOf(key) {
+    return typeof key === 'number' ? key : this.living[0].ask(['CLUSTER', 'KEYSLOT', key]);
+  }
+
   /** Who has it, as each of those that live sees it. */
   async mastersOf(key) {
-    const slot = typeof key === 'number' ? key : slotOf(key);
+    const slot = await this.slotOf(key);
     const views = await Promise.all(this.living.map((it) => it.view()));
     return views.map((view) => this.#named(view.find((it) => it.has(slot))?.id));
   }
@@ -510,7 +481,7 @@ export class RedisCluster extends Group {
    * no key has moved.
    */
   async migrateSlot(key, from, to, { meanwhile } = {}) {
-    const slot = typeof key === 'number' ? key : slotOf(key);
+    const slot = await this.slotOf(key);
     const set = (node, ...words) => node.ask(['CLUSTER', 'SETSLOT', slot, ...words]);
     await set(to, 'IMPORTING', from.id);
     await set(from, 'MIGRATING', to.id);
