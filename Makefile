@@ -44,65 +44,37 @@ web/dist/index.html: $(call installed,$(WEB)) $(WEB_SOURCES)
 	@# The program embeds the page: have it look again.
 	@touch src/http/console.rs
 
+# What Debian has is installed where it may be: the commands that have to be there, the packages they are in, what they are for.
+define debian
+@for it in $(1); do \
+  if command -v $$it >/dev/null; then continue; fi; \
+  if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+    echo "$$it is missing and this is not root on Debian: install $(2) for $(3)"; exit 1; \
+  fi; \
+  echo "Installing $(2) for $(3)"; \
+  apt-get update -q; \
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $(2); \
+  break; \
+done
+endef
+
 chromium:
-	@if ! command -v chromium >/dev/null; then \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo "Installing chromium for the browser tests"; \
-	    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends chromium; \
-	  else \
-	    echo "chromium is missing and this is not root on Debian: install it for the browser tests"; exit 1; \
-	  fi; \
-	fi
+	$(call debian,chromium,chromium,the browser tests)
 
 postgres:
-	@if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && ! command -v initdb >/dev/null; then \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo "Installing postgresql for the tests with a database"; \
-	    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends postgresql; \
-	  else \
-	    echo "postgresql is missing and this is not root on Debian: install it for the tests with a database"; exit 1; \
-	  fi; \
-	fi
+	$(call debian,$(or $(shell command -v initdb),/usr/lib/postgresql/*/bin/initdb),postgresql,the tests with a database)
 
 coturn:
-	@if ! command -v turnserver >/dev/null || ! command -v turnutils_uclient >/dev/null || ! command -v ip >/dev/null; then \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo "Installing coturn for the tests with a TURN server"; \
-	    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends coturn iproute2; \
-	  else \
-	    echo "coturn or iproute2 is missing and this is not root on Debian: install them for the tests with a TURN server"; exit 1; \
-	  fi; \
-	fi
+	$(call debian,turnserver turnutils_uclient ip,coturn iproute2,the tests with a TURN server)
 
 redis:
-	@if ! command -v redis-server >/dev/null; then \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo "Installing redis-server for the tests with Redis"; \
-	    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends redis-server; \
-	  else \
-	    echo "redis-server is missing and this is not root on Debian: install it for the tests with Redis"; exit 1; \
-	  fi; \
-	fi
+	$(call debian,redis-server ip,redis-server iproute2,the tests with Redis)
 
 nginx:
-	@if ! command -v nginx >/dev/null; then \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo "Installing nginx-light for the tests with load balancers"; \
-	    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends nginx-light; \
-	  else \
-	    echo "nginx-light is missing and this is not root on Debian: install it for the tests with load balancers"; exit 1; \
-	  fi; \
-	fi
+	$(call debian,nginx,nginx-light,the tests with load balancers)
 
 haproxy:
-	@if ! command -v haproxy >/dev/null; then \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo "Installing haproxy for the tests with load balancers"; \
-	    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends haproxy; \
-	  else \
-	    echo "haproxy is missing and this is not root on Debian: install it for the tests with load balancers"; exit 1; \
-	  fi; \
-	fi
+	$(call debian,haproxy,haproxy,the tests with load balancers)
 
 livekit: .cache/livekit/server
 
