@@ -162,12 +162,17 @@ export function received(one) {
 
 /** Waits until frames and sound from `from` grow at `at`. */
 export async function sees(at, from) {
-  const first = await until(`${at.name} decodes frames and hears ${from.name}`, async () => {
-    const sums = (await received(at))[from.id];
+  let sums;
+  const what = `${at.name} decodes frames and hears ${from.name}`;
+  const first = await until(what, async () => {
+    sums = (await received(at))[from.id];
     return sums !== undefined && sums.frames > 0 && sums.packets > 0 && sums;
+  }).catch((error) => {
+    error.message += `: ${JSON.stringify(sums)}`;
+    throw error;
   });
   await until(`the picture of ${from.name} moves at ${at.name}`, async () => {
-    const sums = (await received(at))[from.id];
+    sums = (await received(at))[from.id];
     return sums !== undefined && sums.frames > first.frames + 3 && sums.packets > first.packets + 10;
   });
 }
