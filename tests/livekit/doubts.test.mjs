@@ -1,6 +1,7 @@
 // What LiveKit tells of a room is half, old, lost, or meant for another service.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import { enterRoom, heardOf, heardState, meet, part, Venue } from '../support/meeting.mjs';
 import { comeSlowly, openBrowser } from '../support/room.mjs';
 import { eventually } from '../support/world.mjs';
@@ -21,8 +22,6 @@ const WAYS = [
   { how: 'by webhooks', world: trusting, fate: 'pass' },
   { how: 'by comparison', world: watchful, fate: 'drop' },
 ];
-
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 for (const { how, world, fate } of WAYS) {
   test(`a second device takes over, and its media takes a while, ${how}`, async () => {

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { after, test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { LiveKit } from '../support/livekit.mjs';
 import { guestIn, roomNames, roomOf, unknownCall } from '../support/rooms.mjs';
@@ -22,7 +23,6 @@ const world = await World.open(ENV);
 const neighbour = await World.open(ENV);
 after(() => livekit.stop());
 
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const {
   participantJoined: joined,
   participantLeft: left,

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import { enterRoom, heardOf, heardState, meet, part, Venue } from '../support/meeting.mjs';
 import { openBrowser } from '../support/room.mjs';
 import { eventually } from '../support/world.mjs';
@@ -15,7 +16,6 @@ const VANISHED_MS = 23_000 + CHECK_MS + 7000;
 /** How long clients may take to come back by themselves, milliseconds. */
 const BACK_MS = 25_000;
 
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const stateOf = async (person, call) => (await person.details(call)).call.state;
 
 await openBrowser();

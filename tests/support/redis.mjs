@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { createClient, ErrorReply } from '@redis/client';
 import { freePort, installed, Server } from './servers.mjs';
 import { ROOT } from './service.mjs';
+import { eventually } from './world.mjs';
 
 /** How long Redis may take to answer a test, milliseconds. */
 const ANSWER_MS_MAX = 3000;
@@ -19,18 +20,10 @@ const PRIVATE_KEY = join(ROOT, 'tests/data/localhost.key');
 const HERE = { address: '127.0.0.1', front: '127.0.0.1', inside: [] };
 /** The user of these tests themselves, where the default one is off. */
 const KIT = { name: 'kit', password: 'only-these-tests' };
-const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-async function until(what, look, within = AGREE_MS_MAX) {
-  const end = Date.now() + within;
-  for (;;) {
-    // One that is just starting or ending gives no answer, which is no answer yet.
-    const found = await Promise.resolve(look()).catch(() => undefined);
-    if (found) return found;
-    if (Date.now() > end) throw new Error(`not within ${within} ms: ${what}`);
-    await sleep(50);
-  }
-}
+/** Waits until `look` gives something true; one that is just starting or ending gives no answer, which is no answer yet. */
+const until = (what, look) =>
+  eventually(what, () => Promise.resolve(look()).catch(() => undefined), { within: AGREE_MS_MAX, every: 50 });
 
 /** One connection to a server: the words of a command go as they are, and nothing is tried again. */
 export class Connection {
