@@ -1,6 +1,7 @@
 // A network that goes away and comes back, a page that is loaded anew, a camera that is refused.
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, it } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import {
   accept,
   call,
@@ -26,8 +27,8 @@ afterEach(async () => {
   await Promise.all(there.splice(0).map((one) => one.context.close()));
 });
 
-async function pair() {
-  const all = await Promise.all([person(browser, 'Ada'), person(browser, 'Grace')]);
+async function pair(script) {
+  const all = await Promise.all([person(browser, 'Ada'), person(browser, 'Grace', { script })]);
   there.push(...all);
   return all;
 }
@@ -94,6 +95,38 @@ describe('media that is lost', () => {
       );
       return states.every((state) => state === 'stable');
     });
+    await Promise.all([sees(ada, grace), sees(grace, ada)]);
+    unharmed(ada, grace);
+  });
+});
+
+/** Runs in the page: of its offers only the first gets to the service. */
+function offerOnce() {
+  const { send } = WebSocket.prototype;
+  window.offers = 0;
+  WebSocket.prototype.send = function (data) {
+    if (String(data).includes('"webrtc:offer"')) window.offers += 1;
+    if (!String(data).includes('"webrtc:offer"') || window.offers === 1) send.call(this, data);
+  };
+}
+
+describe('an offer that comes early', () => {
+  it('before the caller knows of its own call is answered once it does', async () => {
+    const [ada, grace] = await pair(offerOnce);
+    // The look at the new call, after which the page is in it.
+    let goOn;
+    const held = new Promise((resolve) => (goOn = resolve));
+    const look = ({ pathname }) => /^\/api\/v1\/calls\/[0-9a-f]{8}-[^/]+$/.test(pathname);
+    await ada.page.route(look, async (route) => {
+      await held;
+      await route.continue();
+    });
+    await ada.page.getByTestId(`call-video-${grace.id}`).click();
+    await accept(grace);
+    await until('Grace has offered', () => grace.page.evaluate(() => window.offers === 1));
+    await phase(ada, 'starting');
+    await pause(300);
+    goOn();
     await Promise.all([sees(ada, grace), sees(grace, ada)]);
     unharmed(ada, grace);
   });

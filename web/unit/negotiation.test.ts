@@ -17,6 +17,12 @@ describe('an offer that comes', () => {
     ['while nothing is under way', calm, 'a', 'take'],
     ['from the page that is known', { ...calm, agreed: true, known: 'a' }, 'a', 'take'],
     ['from a client that names no page', { ...calm, agreed: true, known: 'a' }, null, 'take'],
+    [
+      'after one that could not be answered, and we are not polite',
+      { ...calm, polite: false, signaling: 'have-remote-offer', known: 'a' },
+      'a',
+      'take',
+    ],
     ['from another page of that person', { ...calm, agreed: true, known: 'a' }, 'b', 'renew'],
     [
       'from another page while ours is out',

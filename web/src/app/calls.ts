@@ -6,7 +6,7 @@ import type { CallAnswer, CallType, IceServer, MediaSettings, MediaToken, Source
 import { isIn, isLive } from '../contract';
 import { tab } from '../lib/keep';
 import * as api from './api';
-import { takeEarly } from './early';
+import { earlyEvents } from './early';
 import { refreshHistory } from './history';
 import * as media from './media';
 import * as own from './own';
@@ -130,7 +130,7 @@ async function enter(answer: CallAnswer, token: MediaToken, ice: IceServer[], fi
   const { id } = answer.call;
   const before = store.calls.value.get(id) ?? null;
   const newer = before === null || answer.call.seq >= before.call.seq;
-  const early = takeEarly(id);
+  const early = earlyEvents.take(id);
   const view = early.reduce(
     (known, event) => applied(known, event, Date.now()),
     newer ? viewOf(answer, before, Date.now()) : before,

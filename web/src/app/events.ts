@@ -14,7 +14,7 @@ import {
 import { browser, tab } from '../lib/keep';
 import * as api from './api';
 import { comeBack, finish, holdPlace, learnRecording } from './calls';
-import { keepEarly } from './early';
+import { earlyEvents } from './early';
 import { refreshHistory } from './history';
 import { send } from './socket';
 import { followOwn } from './own';
@@ -144,7 +144,7 @@ export function onCall(event: CallEvent): void {
     return;
   }
   if (before === null) {
-    keepEarly(event);
+    earlyEvents.keep(callId, event);
     return;
   }
   const fresh = seq > before.call.seq;

@@ -107,8 +107,10 @@ async function enter(session: store.Session): Promise<void> {
     onCall,
     onError,
     onRelay: (kind, data) => {
-      if (data.callId !== store.currentId.value) return;
-      relayed(data.fromUserId, kind, kind === 'ice_candidate' ? data.candidate : data[kind]);
+      // Of a call that is being started the id is not known yet.
+      if (data.callId !== store.currentId.value && store.busy.value !== 'starting') return;
+      const payload = kind === 'ice_candidate' ? data.candidate : data[kind];
+      relayed(data.callId, { userId: data.fromUserId, kind, payload });
     },
     onUnauthorized: () => void renewOrLeave(),
   });

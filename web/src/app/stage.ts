@@ -6,9 +6,10 @@ import type { Slot } from '../call/negotiation';
 import { summed } from '../call/quality';
 import { type RoomState, roomWords } from '../call/room';
 import type { Pass } from '../call/sfu';
-import type { IceServer, MediaToken, RelayKind, RoomToken } from '../contract';
+import type { IceServer, MediaToken, RoomToken } from '../contract';
 import { Meter } from '../lib/sound';
 import * as api from './api';
+import { earlySignals, type FromPeer } from './early';
 import { record } from './recorder';
 import { keepSent } from './media';
 import * as own from './own';
@@ -82,6 +83,8 @@ export async function openStage(
   }
   link = made;
   stops = [publishing(made), keepSent(callId), ...loops(made, callId)];
+  // Before we offer ourselves: theirs was first.
+  for (const from of earlySignals.take(callId)) relayed(callId, from);
   meetAll(first);
 }
 
@@ -125,8 +128,9 @@ export function gone(userId: string): void {
   });
 }
 
-export function relayed(userId: string, kind: RelayKind, payload: unknown): void {
-  if (link instanceof Mesh) link.receive(userId, kind, payload);
+export function relayed(callId: string, from: FromPeer): void {
+  if (link === null) earlySignals.keep(callId, from);
+  else if (link instanceof Mesh) link.receive(from.userId, from.kind, from.payload);
 }
 
 /** Servers with fresh credentials. */

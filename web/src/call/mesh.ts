@@ -45,12 +45,12 @@ export class Mesh implements Link {
     const known = this.peers.has(userId);
     const peer = this.peer(userId);
     if (first) {
-      peer.offer();
+      peer.begin();
     } else if (!known) {
       this.options.events.onPair(userId, 'connecting');
       this.waits.set(
         userId,
-        setTimeout(() => peer.pc === null && peer.offer(), PATIENCE_MS),
+        setTimeout(() => peer.begin(), PATIENCE_MS),
       );
     }
   }

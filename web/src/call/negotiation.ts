@@ -13,7 +13,7 @@ export function isPolite(me: string, other: string): boolean {
 }
 
 export type OfferVerdict =
-  /** Nothing of ours is under way: take it. */
+  /** No offer of ours is out: take it. */
   | 'take'
   /** Both have offered, and ours counts: pass it over. */
   | 'ignore'
@@ -34,7 +34,8 @@ export interface Standing {
 export function judgeOffer(standing: Standing, from: string | null): OfferVerdict {
   const moved = standing.known !== null && from !== null && standing.known !== from;
   if (moved) return 'renew';
-  if (standing.signaling === 'stable') return 'take';
+  // One of theirs that could not be answered does not keep the next one out.
+  if (standing.signaling !== 'have-local-offer') return 'take';
   if (!standing.polite) return 'ignore';
   // Before the first agreement our transceivers are not tied to theirs: a rollback would leave both sets.
   return standing.agreed ? 'yield' : 'renew';

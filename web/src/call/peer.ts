@@ -28,8 +28,13 @@ export interface PeerHost {
 
 /** How long a broken connection may mend by itself before ICE is restarted, in milliseconds. */
 const MEND_MS = 2500;
-/** How long an offer may take to connect before the next, in milliseconds. */
+/** How long what was agreed on may take to connect before the next offer, in milliseconds. */
 const RETRY_MS = 8000;
+/**
+ * How long an offer may go without an answer before it is sent again, in milliseconds. Either of them is lost where a
+ * line breaks, and while ours is out the other's is passed over: without this, both would wait.
+ */
+const UNANSWERED_MS = 2000;
 
 /** The connection to one other person. All it does goes through one queue, so that nothing is half done when the next thing comes. */
 export class Peer {
@@ -49,18 +54,16 @@ export class Peer {
     private readonly host: PeerHost,
   ) {}
 
-  /** Makes the first offer, or one that restarts ICE; one that was not answered is made again. */
-  offer(): void {
+  /** Makes the first offer, unless the other side was faster. */
+  begin(): void {
     this.run('offer', async () => {
-      const pc = this.pc ?? (await this.open());
-      if (pc.signalingState === 'stable') {
-        if (this.slots.size === 0) await this.ownSlots(pc);
-        else pc.restartIce();
-        await pc.setLocalDescription();
-      }
-      if (pc.signalingState === 'have-local-offer') this.describe(pc);
-      this.mendIn(RETRY_MS);
+      if (this.pc === null) await this.makeOffer();
     });
+  }
+
+  /** Makes the first offer, or one that restarts ICE; one that was not answered is sent again. */
+  offer(): void {
+    this.run('offer', () => this.makeOffer());
   }
 
   receive(kind: RelayKind, payload: unknown): void {
@@ -115,6 +118,24 @@ export class Peer {
       .catch((error: unknown) =>
         this.host.events.onNote('media:trouble', { userId: this.userId, what, error: String(error) }),
       );
+  }
+
+  private async makeOffer(): Promise<void> {
+    const pc = this.pc ?? (await this.open());
+    if (pc.signalingState === 'stable') {
+      if (this.slots.size === 0) await this.ownSlots(pc);
+      else pc.restartIce();
+      await pc.setLocalDescription();
+    }
+    this.sendOffer(pc);
+  }
+
+  /** Sends the offer that is out, again and again until it is answered. */
+  private sendOffer(pc: RTCPeerConnection): void {
+    if (pc !== this.pc || pc.signalingState !== 'have-local-offer') return;
+    this.describe(pc);
+    clearTimeout(this.mending);
+    this.mending = setTimeout(() => this.run('offer again', async () => this.sendOffer(pc)), UNANSWERED_MS);
   }
 
   private async open(): Promise<RTCPeerConnection> {
@@ -270,6 +291,7 @@ export class Peer {
   private async concluded(): Promise<void> {
     this.agreed = true;
     this.ignored = false;
+    this.mendIn(RETRY_MS);
     for (const [slot, transceiver] of this.slots) {
       this.host.events.onTrack(this.userId, slot, transceiver.receiver.track);
     }
