@@ -13,6 +13,7 @@ import {
   secondDevice,
   sees,
   SERVICE,
+  signIn,
   unharmed,
   until,
 } from './support.mjs';
@@ -44,10 +45,7 @@ async function talk(from, to, kind) {
 /** The same person on a new page of the same browser. */
 async function anew({ context, name, id }) {
   const page = await context.newPage();
-  await page.goto(SERVICE);
-  await page.getByTestId('sign-in-name').fill(name);
-  await page.getByTestId('sign-in-submit').click();
-  await page.locator('[data-testid=stage][data-line=online]').waitFor();
+  await signIn(page, name);
   return { context, page, name, id, faults: [] };
 }
 

@@ -66,7 +66,6 @@ export async function person(
 ) {
   const context = await browser.newContext({ viewport, ...options });
   const page = await context.newPage();
-  page.setDefaultTimeout(PATIENCE);
   const faults = [];
   page.on('pageerror', (error) => faults.push(String(error)));
   if (script !== undefined) await page.addInitScript(script);
@@ -74,11 +73,8 @@ export async function person(
   await page.addInitScript(() =>
     localStorage.setItem('call-console.devices', JSON.stringify({ detail: 'low' })),
   );
-  await page.goto(SERVICE);
   const full = exact ? name : fresh(name);
-  await page.getByTestId('sign-in-name').fill(full);
-  await page.getByTestId('sign-in-submit').click();
-  await page.locator('[data-testid=stage][data-line=online]').waitFor();
+  await signIn(page, full);
   return { context, page, name: full, id: idOf(full), faults };
 }
 
@@ -86,12 +82,29 @@ export async function person(
 export async function secondDevice(browser, of) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 } });
   const page = await context.newPage();
+  await signIn(page, of.name);
+  return { context, page, name: of.name, id: of.id, faults: [] };
+}
+
+const pages = new Set();
+
+/** Goes to the page and signs in there; everybody else sees that at once. */
+export async function signIn(page, name) {
   page.setDefaultTimeout(PATIENCE);
   await page.goto(SERVICE);
-  await page.getByTestId('sign-in-name').fill(of.name);
+  await page.getByTestId('sign-in-name').fill(name);
   await page.getByTestId('sign-in-submit').click();
   await page.locator('[data-testid=stage][data-line=online]').waitFor();
-  return { context, page, name: of.name, id: of.id, faults: [] };
+  pages.add(page);
+  page.once('close', () => pages.delete(page));
+  await Promise.all([...pages].map(lookAgain));
+}
+
+/** A page looks who is online when somebody comes back to it: sooner than it is time again. */
+function lookAgain(page) {
+  const comeBack = () => document.dispatchEvent(new Event('visibilitychange', { bubbles: true }));
+  // One that is being closed or loaded anew has no need to.
+  return page.evaluate(comeBack).catch(() => undefined);
 }
 
 /** `from` calls `to`, all of whom see it ring. */

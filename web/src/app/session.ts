@@ -31,7 +31,7 @@ export async function begin(): Promise<void> {
   media.recallChoice();
   media.watchDevices();
   socket.watchNetwork();
-  addEventListener('visibilitychange', () => document.visibilityState === 'visible' && void onLookedAt());
+  addEventListener('visibilitychange', () => document.visibilityState === 'visible' && lookedAt());
   recallNames();
   recallRinging();
   setInterval(() => {
@@ -40,6 +40,13 @@ export async function begin(): Promise<void> {
   await findWayIn();
   const kept = tab.read('session') as store.Session | null;
   if (kept !== null && claimsOf(kept.token) !== null) await enter(kept);
+}
+
+/** While nobody looked, nothing was looked for: who is online, and what became of our calls. */
+function lookedAt(): void {
+  if (store.session.value === null) return;
+  void look(true);
+  void onLookedAt();
 }
 
 /** Whether tokens are given by name here. No answer leaves it open. */
