@@ -4,6 +4,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import { LiveKit } from '../support/livekit.mjs';
 import { Passage } from '../support/passage.mjs';
 import { door, onlyRoomsOf, roomNames, timed } from '../support/rooms.mjs';
@@ -221,7 +222,7 @@ test('what changes while a room is made counts, and the room then goes', async (
   const call = await a.start(b);
   const heal = await way.add('latency', { latency: 700 });
   const starts = [start(c, b), start(d, e), start(d, f), start(e, d, { 'idempotency-key': 'x' })];
-  await new Promise((resolve) => setTimeout(resolve, 250));
+  await pause(250);
   await b.join(call);
   const [busy, ...others] = await Promise.all(starts);
   assert.deepEqual([busy.status, busy.body.code], [409, 'busy']);

@@ -1,6 +1,7 @@
 // What people do in a room shows in the call, and what becomes of the call shows in the room: a real LiveKit, and real browsers.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import { enterRoom, heardOf, heardState, meet, part, Venue } from '../support/meeting.mjs';
 import { Guest, openBrowser } from '../support/room.mjs';
 import { eventually } from '../support/world.mjs';
@@ -181,7 +182,7 @@ test('a second device takes over, and what the first one still says is late', as
     await trusting.relay.until(left);
     await trusting.relay.release();
     // A look at the room follows, a second later.
-    await new Promise((resolve) => setTimeout(resolve, 1300));
+    await pause(1300);
     await a.device.settled();
     assert.deepEqual(a.device.all('call:participant_left'), []);
     const states = a.device.all('call:state_changed').map((it) => it.state);

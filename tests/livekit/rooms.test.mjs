@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import { LiveKit } from '../support/livekit.mjs';
 import {
   claimsOf,
@@ -291,7 +292,7 @@ test('whoever leaves the call or is removed from it is put out of the room, and 
   assert.ok(await stays.isIn());
   await b.join(call);
   const back = await enter(b);
-  await new Promise((resolve) => setTimeout(resolve, 5 * CHECK_MS));
+  await pause(5 * CHECK_MS);
   assert.ok((await back.isIn()) && (await stays.isIn()), 'one who may be there was put out');
   await a.end(call);
   await Promise.all([stays.closed, back.closed]);
@@ -338,7 +339,7 @@ test('comparing all rooms all the time does no harm to those that are being made
     }
   };
   await Promise.all(Array.from({ length: 8 }, one));
-  await new Promise((resolve) => setTimeout(resolve, 500));
+  await pause(500);
   const rooms = new Map((await livekit.api.rooms()).map((it) => [it.name, it.sid]));
   for (const { call, sid } of calls) assert.equal(rooms.get(call.roomId), sid, 'its room was made anew');
   await Promise.all(calls.map(({ a, call }) => a.end(call)));
@@ -369,7 +370,7 @@ test('a room whose call ended while LiveKit hung goes when it is back', async ()
   await livekit.hold();
   const [took] = await timed(a.end(call));
   assert.ok(took < 500, `the end took ${took} ms`);
-  await new Promise((resolve) => setTimeout(resolve, 2500));
+  await pause(2500);
   livekit.thaw();
   await only([other.call], { within: 8000 });
   await other.a.end(other.call);
@@ -441,7 +442,7 @@ test('a service that is killed leaves no room that it does not know, and touches
     // By turns right after an end was answered, and while rooms are made for starts.
     const ends = kill % 2 === 0;
     if (ends) await a.end(call);
-    else await new Promise((resolve) => setTimeout(resolve, Math.random() * 12));
+    else await pause(Math.random() * 12);
     await Promise.all([killed.abandon(), ...starts]);
     people.push(a, b, ...callers);
     killed = await World.start(ENV, { dataDir });

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import { after, test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import { LiveKit } from '../support/livekit.mjs';
 import { signed, WebhookRelay, webhooks } from '../support/webhooks.mjs';
 
@@ -78,7 +79,7 @@ test('the relay loses, doubles, holds, shuffles and delays', async () => {
   const order = arrived.filter((it) => ids.includes(it));
   assert.deepEqual([...order].sort(), [...ids].sort());
   assert.notDeepEqual(order, ids);
-  await new Promise((resolve) => setTimeout(resolve, 150));
+  await pause(150);
   await relay.pass();
   assert.equal(late.times(), 1);
 });

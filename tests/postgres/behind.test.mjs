@@ -5,6 +5,7 @@ import { execFileSync } from 'node:child_process';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import { Postgres, Relay } from '../support/postgres.mjs';
 import { ROOT, runToEnd } from '../support/service.mjs';
 import { eventually, World } from '../support/world.mjs';
@@ -27,7 +28,6 @@ function folder() {
 }
 
 const ids = (page) => page.calls.map((it) => it.id);
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 async function figure(world, name) {
   const text = (await (await fetch(`${world.service.urlOf('METRICS_PORT')}/metrics`)).text()).split('\n');

@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import { load, missing } from '../support/load.mjs';
 import { Postgres } from '../support/postgres.mjs';
 import { eventually, World } from '../support/world.mjs';
@@ -19,7 +20,6 @@ const CAUGHT_UP_MS = 10_000;
 
 const folder = mkdtempSync(join(tmpdir(), 'call-service-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Memory of the service, MiB. */
 const memory = ({ pid }) =>

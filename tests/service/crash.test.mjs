@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import { World } from '../support/world.mjs';
 
 const KILLS = 20;
@@ -16,7 +17,6 @@ const ENV = { RINGING_TIMEOUT: String(RING_SECONDS), MAX_CALL_DURATION: '7200' }
 
 const random = (below) => Math.floor(Math.random() * below);
 const pick = (list) => list[random(list.length)];
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** What one call is, as its clients know it: the model that the service is held to. */
 class Known {

@@ -1,13 +1,13 @@
 // History and figures: pages, filters, and a total that is true.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import { eventually, World } from '../support/world.mjs';
 
 const world = await World.open({ RINGING_TIMEOUT: '1' });
 const alone = await World.open({ RINGING_TIMEOUT: '60' });
 
 const ids = (page) => page.calls.map((it) => it.id);
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** One user's calls: so many of each kind, oldest first. */
 async function lived(person) {

@@ -1,6 +1,7 @@
 // Toggles, quality, and how long a call may last.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import { World } from '../support/world.mjs';
 
 const world = await World.open();
@@ -155,7 +156,7 @@ test('a call ends at its maximum, counted from its connection, after a warning',
 
 test('the duration is that of the connection, in seconds', async () => {
   const { a, call } = await world.callOfTwo({ connect: false });
-  await new Promise((resolve) => setTimeout(resolve, 1100));
+  await pause(1100);
   await a.end(call);
   const { call: past, participants } = await a.details(call);
   assert.equal(past.duration, 1);

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import { World } from '../support/world.mjs';
 
 const GRACE = 1;
@@ -44,7 +45,7 @@ test('another device of the same user keeps the user in the call', async () => {
   const { a, b, call, deviceA, deviceB } = await world.callOfTwo();
   const second = await b.connect();
   deviceB.cut();
-  await new Promise((resolve) => setTimeout(resolve, GRACE * 1000 + 300));
+  await pause(GRACE * 1000 + 300);
   assert.equal((await a.details(call)).call.state, 'connected');
   second.cut();
   await deviceA.until('call:participant_updated', lost(b.id));
@@ -55,7 +56,7 @@ test('one who never had a socket cannot lose it', async () => {
   const [a, b] = world.people(2);
   const call = await a.start(b);
   await b.join(call);
-  await new Promise((resolve) => setTimeout(resolve, GRACE * 1000 + 300));
+  await pause(GRACE * 1000 + 300);
   assert.equal((await a.details(call)).call.state, 'connected');
   await a.end(call);
 });

@@ -2,6 +2,7 @@
 import { readFileSync, readdirSync, readlinkSync, writeFileSync } from 'node:fs';
 import { get } from 'node:http';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { freePort, installed, Server } from './servers.mjs';
 import { ROOT } from './service.mjs';
 
@@ -107,7 +108,7 @@ class Balancer extends Server {
         told = Date.now();
         send(this.pid, this.renews);
       }
-      await new Promise((resolve) => setTimeout(resolve, 25));
+      await pause(25);
     }
   }
 

@@ -1,6 +1,7 @@
 // In the place of LiveKit's egress. The real one is a service of its own with a browser in it, which can't be had where these tests run,
 // and without it LiveKit answers after 21 s that nobody does. So a way before the real LiveKit answers what is asked of egress
 // itself, and passes on everything else. It keeps what it was asked; what becomes of a recording is told by webhooks (webhooks.mjs).
+import { setTimeout as pause } from 'node:timers/promises';
 import { claimsOf } from './rooms.mjs';
 import { Passage } from './passage.mjs';
 import { eventually } from './world.mjs';
@@ -117,7 +118,7 @@ export class Egress extends Passage {
     if (!video?.roomRecord) return twirp(401, 'unauthenticated', 'permissions denied');
     const it = this.#read(method, body);
     this.asked.push(it);
-    if (this.takes[method]) await new Promise((resolve) => setTimeout(resolve, this.takes[method]));
+    if (this.takes[method]) await pause(this.takes[method]);
     if (this.failing[method] > 0) {
       this.failing[method] -= 1;
       return twirp(503, 'unavailable', 'twirp error unknown: no response from servers');

@@ -1,6 +1,7 @@
 // A real LiveKit on this machine, and the part of its API that tests ask for.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { built, freePort, Server } from './servers.mjs';
 import { seconds, sign } from './tokens.mjs';
 
@@ -191,7 +192,7 @@ export class LiveKit extends Server {
 
   async halt() {
     const early = this.#ready + DEAF_MS - Date.now();
-    if (early > 0) await new Promise((resolve) => setTimeout(resolve, early));
+    if (early > 0) await pause(early);
     return super.halt();
   }
 

@@ -1,5 +1,6 @@
 // Stands before a LiveKit's API and passes on what it is asked, slowly where told to, and counts how much of it at once.
 import { createServer, request as ask } from 'node:http';
+import { setTimeout as pause } from 'node:timers/promises';
 
 /** What a client and a server agree on for their own connection only. */
 const HOP = ['connection', 'keep-alive', 'transfer-encoding', 'content-length'];
@@ -46,9 +47,9 @@ export class Passage {
     const chunks = [];
     for await (const chunk of request) chunks.push(chunk);
     // One that was given up a moment ago may be seen to go only after the next has come.
-    await new Promise((resolve) => setTimeout(resolve, this.delay / 2));
+    await pause(this.delay / 2);
     this.peak = Math.max(this.peak, this.#here.size);
-    await new Promise((resolve) => setTimeout(resolve, this.delay / 2));
+    await pause(this.delay / 2);
     const answer = await this.answer(request, Buffer.concat(chunks));
     response.writeHead(answer.status, answer.headers).end(answer.body);
   }

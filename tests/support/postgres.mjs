@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { freePort } from './servers.mjs';
 
@@ -127,7 +128,7 @@ export class Postgres {
     const until = Date.now() + START_MS_MAX;
     while (!(await this.sql('SELECT 1', 'postgres').catch(() => undefined))) {
       if (Date.now() > until) throw new Error('Postgres does not start');
-      await new Promise((resolve) => setTimeout(resolve, 50));
+      await pause(50);
     }
   }
 

@@ -15,6 +15,7 @@ import {
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { OUTPUT, ROOT } from './service.mjs';
 
 /** How long a server may take to start, milliseconds. */
@@ -134,7 +135,7 @@ export class Server {
         this.abandon();
         throw new Error(`${this.name} ${end}: ${this.log.split('\n').slice(-6).join('\n')}`);
       }
-      await new Promise((resolve) => setTimeout(resolve, 25));
+      await pause(25);
     }
     return this;
   }

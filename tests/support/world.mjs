@@ -1,6 +1,7 @@
 // A running service and the people who use it.
 import assert from 'node:assert/strict';
 import { after } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import { Device } from './device.mjs';
 import { startService } from './service.mjs';
 import { tokenFor } from './tokens.mjs';
@@ -180,6 +181,6 @@ export async function eventually(what, look, { within = 5000, every = 25 } = {})
     const found = await look();
     if (found) return found;
     if (Date.now() > end) assert.fail(`not within ${within} ms: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, every));
+    await pause(every);
   }
 }

@@ -2,6 +2,7 @@
 // Only where LIVEKIT=1 says that the service under test has such a server.
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, it } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import {
   accept,
   call,
@@ -61,7 +62,6 @@ const tile = (at, of, what) => at.page.locator(`[data-testid=tile-${of.id}]${wha
 const toast = (at, words) => at.page.getByTestId('toast').filter({ hasText: words }).first().waitFor();
 const callId = (one) => one.page.evaluate(() => window.__call.callId);
 const pressed = (one, testid) => one.page.getByTestId(testid).getAttribute('aria-pressed');
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Whether the room says that this microphone is muted, as any client of it would see. */
 const mutedInRoom = (at, of) =>

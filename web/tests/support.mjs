@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { chromium } from 'playwright-core';
 
 export const SERVICE = process.env.CALL_SERVICE_URL ?? 'http://127.0.0.1:3003';
@@ -134,7 +135,7 @@ export async function until(what, look, { patience = PATIENCE, every = 150 } = {
     const found = await look();
     if (found) return found;
     if (Date.now() > end) assert.fail(`not in ${patience} ms: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, every));
+    await pause(every);
   }
 }
 
