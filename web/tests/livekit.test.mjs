@@ -15,6 +15,7 @@ import {
   sees,
   SERVICE,
   signIn,
+  toldWhy,
   unharmed,
   until,
 } from './support.mjs';
@@ -124,7 +125,7 @@ describe('through LiveKit', { skip: process.env.LIVEKIT !== '1' && 'LIVEKIT is n
       );
       await grace.page.getByTestId('hang-up').click();
       await Promise.all([phase(ada, 'over'), phase(grace, 'over')]);
-      assert.equal(await ada.page.getByTestId('over-detail').textContent(), `${grace.name} hung up.`);
+      await toldWhy(ada, `${grace.name} hung up.`);
       for (const one of [ada, grace]) assert.equal((await lastCall(one)).reason, 'normal');
       // The service learns from the media server who is there.
       assert.equal(sent.filter((frame) => String(frame).includes('call:connected')).length, 0);
@@ -269,7 +270,7 @@ describe('through LiveKit', { skip: process.env.LIVEKIT !== '1' && 'LIVEKIT is n
       await ada.page.getByTestId('hang-up').click();
       await Promise.all([phase(ada, 'over'), phase(grace, 'over'), phase(linus, 'over')]);
       for (const one of [grace, linus]) {
-        assert.equal(await one.page.getByTestId('over-detail').textContent(), `${ada.name} hung up.`);
+        await toldWhy(one, `${ada.name} hung up.`);
         assert.equal(await one.page.getByTestId('notice-media').count(), 0);
       }
       assert.equal((await lastCall(grace)).reason, 'normal');

@@ -128,6 +128,14 @@ export function phase(one, name) {
   return one.page.locator(`[data-testid=stage][data-phase=${name}]`).waitFor();
 }
 
+/** Waits until the page says how the call ended in these words: at first it may not know that it is over for all. */
+export function toldWhy(one, words) {
+  return until(
+    `${one.name} is told: ${words}`,
+    async () => (await one.page.getByTestId('over-detail').textContent()) === words,
+  );
+}
+
 /** Waits until `look` gives something true; fails with `what`. */
 export async function until(what, look, { patience = PATIENCE, every = 150 } = {}) {
   const end = Date.now() + patience;
