@@ -1,4 +1,5 @@
-// Runs every suite one after the other and adds up what they say. The last line is the sum: `N passed, N failed`.
+// Runs every suite and adds up what they say. The last line is the sum: `N passed, N failed`. First those that need the machine for
+// themselves, one after the other; then two lanes beside each other, which show what a suite printed when it is over.
 //   node tests/run.mjs [NAME ...]    only suites whose names contain one of the words
 import { spawn } from 'node:child_process';
 import { existsSync, readdirSync, rmSync } from 'node:fs';
@@ -37,11 +38,18 @@ const counts = {
   }),
 };
 
-/** Tests of the page that take a media server, or a TURN server. */
+/** Tests of the page that take a media server, a TURN server, or neither. */
 const IN_ROOMS = /livekit\.test\.mjs$/;
 const THROUGH_TURN = /relay\.test\.mjs$/;
+const PLAIN = /(?<!livekit|relay)\.test\.mjs$/;
 /** Of the former, what has to hold where no webhook tells of it. */
 const UNREPORTED = 'see and hear each other, and one|four people|removes somebody|with the page closed';
+
+// The lanes: suites of one run one after the other, beside those of the other. A suite of none has the machine for itself.
+/** Browsers that are busy: media of two suites at once is too much for two cores. */
+const MEDIA = 'media';
+/** Suites that mostly wait, for timers and for servers, and whose limits leave room for a browser beside them. */
+const SERVERS = 'servers';
 
 const children = new Set();
 process.on('exit', () => {
@@ -57,10 +65,20 @@ function end(child) {
   }
 }
 
+/** Whether suites run beside each other: what each prints is then shown as a whole, once it is over. */
+let together = false;
+
 /** Runs a command, showing what it prints: its exit code and its output. */
-function run([command, ...args], { cwd = ROOT, env = {} } = {}) {
+async function run([command, ...args], options) {
+  const title = `\n== ${command} ${args.join(' ')}`;
+  if (!together) console.log(title);
+  const result = await spawned([command, ...args], options);
+  if (together) console.log(`${title}\n${result.text}`);
+  return result;
+}
+
+function spawned([command, ...args], { cwd = ROOT, env = {} } = {}) {
   return new Promise((resolve) => {
-    console.log(`\n== ${command} ${args.join(' ')}`);
     const plain = { NO_COLOR: '1', FORCE_COLOR: '0', OUTPUT, ...env };
     const child = spawn(command, args, {
       cwd,
@@ -77,7 +95,7 @@ function run([command, ...args], { cwd = ROOT, env = {} } = {}) {
     ]) {
       from.on('data', (it) => {
         text += it;
-        to.write(it);
+        if (!together) to.write(it);
       });
     }
     child.on('error', (error) => (text += error.message));
@@ -91,8 +109,9 @@ function run([command, ...args], { cwd = ROOT, env = {} } = {}) {
 
 /** The console in a real browser, against a service of its own with these settings. */
 async function browser(tests, { settings = {}, env = {}, only } = {}) {
-  // Short enough to wait for a call that nobody takes, and for somebody who is lost.
-  const service = await startService({ env: { RINGING_TIMEOUT: '6', RECONNECT_GRACE: '8', ...settings } });
+  // Short enough to wait for a call that nobody takes, for somebody who is lost, and for a sample of the connection.
+  const short = { RINGING_TIMEOUT: '6', RECONNECT_GRACE: '8', QUALITY_CHECK_INTERVAL: '2000' };
+  const service = await startService({ env: { ...short, ...settings } });
   try {
     const some = only ? [`--test-name-pattern=${only}`] : [];
     const all = ['--test-concurrency=1', `--test-timeout=${TEST_MS_MAX}`, ...some, ...tests];
@@ -121,11 +140,11 @@ async function browserInRooms(tests, { webhooks = true, ...more } = {}) {
 /** Those of them that have to hold though LiveKit reports nothing. */
 const browserInSilentRooms = (tests) => browserInRooms(tests, { webhooks: false, only: UNREPORTED });
 
-/** The same with a real Coturn, whose credentials end soon enough to be renewed meanwhile. */
+/** The same with a real Coturn, whose credentials end soon enough to be renewed meanwhile: after half that time. */
 async function browserThroughTurn(tests) {
   const coturn = await Coturn.start();
   try {
-    const ttl = { TURN_TTL: '60' };
+    const ttl = { TURN_TTL: '24' };
     return await browser(tests, { settings: { ...coturn.env, ...ttl }, env: { TURN: '1', ...ttl } });
   } finally {
     await coturn.stop();
@@ -139,8 +158,9 @@ const files = (folder) =>
         .sort()
         .map((it) => join(folder, it))
     : [];
-const nodeTests = (folder, concurrency) => ({
+const nodeTests = (folder, concurrency, lane) => ({
   name: folder,
+  lane,
   here: files(folder).length > 0,
   count: counts.node,
   run: () =>
@@ -152,6 +172,18 @@ const nodeTests = (folder, concurrency) => ({
       ...files(folder),
     ]),
 });
+const browserTests = (name, which, start, lane = MEDIA) => {
+  const tests = files('web/tests').filter((it) => which.test(it));
+  return {
+    name,
+    lane,
+    here: tests.length > 0,
+    // What is left out on purpose is no test that could not be run.
+    count: (text) =>
+      start === browserInSilentRooms ? { ...counts.node(text), skipped: 0 } : counts.node(text),
+    run: () => start(tests.map((it) => relative('web', it))),
+  };
+};
 const benches =
   existsSync(join(ROOT, 'benches')) && readdirSync(join(ROOT, 'benches')).some((it) => it.endsWith('.rs'));
 
@@ -179,32 +211,24 @@ const suites = [
       }),
   },
   // Most of these wait for timers, so more of them than cores run at once.
-  nodeTests('tests/service', 4),
-  // Outages under load, measured: one at a time.
-  nodeTests('tests/postgres', 1),
-  nodeTests('tests/livekit', 2),
-  nodeTests('tests/coturn', 1),
+  nodeTests('tests/service', 4, SERVERS),
+  // Outages under load: one at a time.
+  nodeTests('tests/postgres', 1, SERVERS),
+  // How soon starts are refused is measured, so no other suite runs beside it; of its files many wait.
+  nodeTests('tests/livekit', 3),
+  nodeTests('tests/coturn', 1, SERVERS),
   // A failover under load takes longer than it takes: one at a time.
-  nodeTests('tests/redis', 1),
+  nodeTests('tests/redis', 1, SERVERS),
   {
     name: 'web',
     here: existsSync(join(ROOT, 'web/package.json')),
     count: counts.vitest,
     run: () => run(['npm', 'test', '--silent'], { cwd: join(ROOT, 'web') }),
   },
-  ...Object.entries({
-    browser: [files('web/tests').filter((it) => !IN_ROOMS.test(it) && !THROUGH_TURN.test(it)), browser],
-    'browser in rooms': [files('web/tests').filter((it) => IN_ROOMS.test(it)), browserInRooms],
-    'browser in silent rooms': [files('web/tests').filter((it) => IN_ROOMS.test(it)), browserInSilentRooms],
-    'browser through TURN': [files('web/tests').filter((it) => THROUGH_TURN.test(it)), browserThroughTurn],
-  }).map(([name, [tests, start]]) => ({
-    name,
-    here: tests.length > 0,
-    // What is left out on purpose is no test that could not be run.
-    count: (text) =>
-      start === browserInSilentRooms ? { ...counts.node(text), skipped: 0 } : counts.node(text),
-    run: () => start(tests.map((it) => relative('web', it))),
-  })),
+  browserTests('browser', PLAIN, browser),
+  browserTests('browser in rooms', IN_ROOMS, browserInRooms),
+  browserTests('browser in silent rooms', IN_ROOMS, browserInSilentRooms),
+  browserTests('browser through TURN', THROUGH_TURN, browserThroughTurn, SERVERS),
 ];
 
 // Logs of the run before would be taken for those of this one.
@@ -215,16 +239,17 @@ for (const name of existsSync(OUTPUT) ? readdirSync(OUTPUT) : []) {
     rmSync(join(OUTPUT, name));
 }
 const asked = process.argv.slice(2);
+const chosen = suites.filter((suite) => asked.length === 0 || asked.some((it) => suite.name.includes(it)));
 const total = { passed: 0, failed: 0 };
-const lines = [];
-for (const suite of suites) {
-  if (asked.length > 0 && !asked.some((it) => suite.name.includes(it))) continue;
-  if (!suite.here) {
-    lines.push(`${suite.name}: nothing to run here`);
-    continue;
-  }
+
+/** Runs one suite and counts it; what it came to, in a line. */
+async function outcome(suite) {
+  if (!suite.here) return `${suite.name}: nothing to run here`;
   const begun = Date.now();
-  const { code, text } = await suite.run().catch((error) => ({ code: 1, text: String(error.stack) }));
+  const { code, text } = await suite.run().catch((error) => {
+    console.log(`\n== ${suite.name} broke off\n${error.stack}`);
+    return { code: 1, text: '' };
+  });
   const result = suite.count(text);
   // A suite that could not even count has failed as one.
   if (code !== 0 && result.failed === 0) result.failed = 1;
@@ -233,8 +258,20 @@ for (const suite of suites) {
   total.failed += result.failed;
   const took = Math.round((Date.now() - begun) / 1000);
   const skipped = result.skipped > 0 ? `, ${result.skipped} could not be run here` : '';
-  lines.push(`${suite.name}: ${result.passed} passed, ${result.failed} failed${skipped}, ${took} s`);
+  return `${suite.name}: ${result.passed} passed, ${result.failed} failed${skipped}, ${took} s`;
 }
-console.log(`\n${lines.map((it) => `  ${it}`).join('\n')}\n`);
+
+const lines = new Map();
+
+/** Runs the suites of one lane, or those of none. */
+async function runAll(lane) {
+  for (const suite of chosen.filter((it) => it.lane === lane)) lines.set(suite, await outcome(suite));
+}
+
+await runAll(undefined);
+const lanes = [MEDIA, SERVERS].filter((lane) => chosen.some((it) => it.lane === lane));
+together = lanes.length > 1;
+await Promise.all(lanes.map(runAll));
+console.log(`\n${chosen.map((it) => `  ${lines.get(it)}`).join('\n')}\n`);
 console.log(`${total.passed} passed, ${total.failed} failed`);
 process.exitCode = total.failed === 0 && total.passed > 0 ? 0 : 1;
