@@ -7,8 +7,10 @@ use uuid::Uuid;
 
 use crate::call::id::{CallId, UserId};
 use crate::call::quality::Sample;
-use crate::call::record::{CallRecord, ParticipantRecord};
-use crate::call::state::{CallType, ConnectionState, EndReason, Quality, Role, State};
+use crate::call::record::{CallRecord, ParticipantRecord, RecordingRecord};
+use crate::call::state::{
+    CallType, ConnectionState, EndReason, Quality, RecordingStatus, Role, State,
+};
 use crate::call::time::Timestamp;
 use crate::store::journal::{Durable, Journal};
 use crate::store::options::JournalOptions;
@@ -131,6 +133,21 @@ pub(super) fn sample(number: u64, name: &str, at: i64, jitter: f64) -> StoredSam
     }
 }
 
+/// Recording `number` of call 1, which has ended.
+pub(super) fn recording(number: u128, status: RecordingStatus) -> RecordingRecord {
+    RecordingRecord {
+        id: Uuid::from_u128(number),
+        call: call(1),
+        started_at: Timestamp(2_000),
+        ended_at: Some(Timestamp(3_000)),
+        duration: None,
+        file_size: None,
+        key: None,
+        url: None,
+        status,
+    }
+}
+
 /// As good as it gets.
 pub(super) const BEST: Quality = Quality::Excellent;
 
@@ -152,6 +169,11 @@ pub(super) async fn stored(folder: &Path, changes: Vec<Change>) -> (Sqlite, Jour
         durable.await.unwrap();
     }
     (store, journal)
+}
+
+/// Gives call `number` to another node.
+pub(super) fn release(journal: &Journal<()>, number: u64) -> Durable {
+    journal.reserve().unwrap().send(Record::Released(call(number)), ())
 }
 
 /// Sends a change, giving back nothing.

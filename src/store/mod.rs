@@ -7,7 +7,8 @@
 //! [`sqlite`] owns the file: the lock on its directory, its tables, what happens when it is damaged.
 //!
 //! With [`postgres`], the file is journal and hot store, and what it holds is written behind: `outbox`
-//! notes what is not there yet, `tables` says how a row goes over, and [`whole`] reads both as one.
+//! notes what is not there yet, `tables` says how a row goes over, and [`whole`] reads both as one. What
+//! has become another node's is `released`: no longer read from the file, though it may still be there.
 
 mod checkpoint;
 mod connection;
@@ -21,6 +22,7 @@ pub mod quality;
 mod queue;
 mod readers;
 mod recordings;
+mod released;
 pub mod retention;
 mod rows;
 pub mod sqlite;
@@ -104,9 +106,14 @@ pub enum Record {
     Sample(Box<StoredSample>),
     /// What has become of a recording, during its call or after.
     Recording(Box<RecordingRecord>),
+    /// The call is another node's now, and what is here of it no longer the newest. A change of it
+    /// that is stored later makes it this node's again.
+    Released(CallId),
 }
 
 #[cfg(test)]
 mod durability;
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod nodes;

@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 
-use rusqlite::{Connection, Statement, params};
+use rusqlite::{Connection, Statement, params, params_from_iter};
 
 use crate::call::time::Timestamp;
 use crate::store::error::StoreError;
@@ -15,7 +15,7 @@ use crate::store::journal::Journal;
 use crate::store::sqlite::Sqlite;
 use crate::store::tables::{Cell, Key, Row, TABLES, Table};
 
-/// Calls that one transaction removes: each has rows in five tables.
+/// Calls of either kind that one transaction removes: each has rows in five tables.
 const TRIM_CALLS: i64 = 50;
 /// Transactions of one [`Journal::trim`]; what is left waits for the next.
 const TRIM_CHUNKS_MAX: usize = 200;
@@ -225,8 +225,8 @@ impl<A: Send + 'static> Journal<A> {
         .await
     }
 
-    /// Removes calls that ended at `until` or before and are wholly in Postgres, their recordings
-    /// finished: how many.
+    /// Removes calls that are wholly in Postgres, their recordings finished, and that ended at `until`
+    /// or before, or are another node's now: how many.
     pub(super) async fn trim(&self, until: Timestamp) -> Result<usize, StoreError> {
         const DURING: &str = "trimming the local file";
         let calm = self.run(DURING, |it| Ok(pending(it)? <= TRIM_NOTES_MAX)).await?;
@@ -235,7 +235,8 @@ impl<A: Send + 'static> Journal<A> {
         }
         let mut removed = 0;
         for _ in 0..TRIM_CHUNKS_MAX {
-            let done = self.run(DURING, move |it| trim_some(it, until)).await?;
+            let work = move |it: &Connection| Ok(trim_released(it)? + trim_over(it, until)?);
+            let done = self.run(DURING, work).await?;
             removed += done;
             if done == 0 {
                 break;
@@ -245,23 +246,42 @@ impl<A: Send + 'static> Journal<A> {
     }
 }
 
-fn trim_some(connection: &Connection, until: Timestamp) -> rusqlite::Result<usize> {
+fn trim_over(connection: &Connection, until: Timestamp) -> rusqlite::Result<usize> {
     const OLD: &str = "SELECT id FROM calls WHERE ended_at <= ?1
         AND id NOT IN (SELECT call_id FROM outbox)
         AND id NOT IN (SELECT call_id FROM call_recordings
             WHERE status IN ('recording', 'processing'))
         ORDER BY ended_at, id LIMIT ?2";
+    remove(connection, OLD, &[until.0, TRIM_CALLS])
+}
+
+/// How many marks go, though some may be of calls that went before.
+fn trim_released(connection: &Connection) -> rusqlite::Result<usize> {
+    // A recording that has ended waits here for its file; one that goes on went with its call.
+    const GONE: &str = "SELECT call_id FROM released_calls
+        WHERE call_id NOT IN (SELECT call_id FROM outbox)
+        AND call_id NOT IN (SELECT call_id FROM call_recordings
+            WHERE status IN ('recording', 'processing') AND ended_at IS NOT NULL)
+        ORDER BY call_id LIMIT ?1";
+    remove(connection, GONE, &[TRIM_CALLS])?;
+    let sql = format!("DELETE FROM released_calls WHERE call_id IN ({GONE})");
+    connection.prepare_cached(&sql)?.execute([TRIM_CALLS])
+}
+
+/// Removes the calls that `which` finds, with all that belongs to them: how many.
+fn remove(connection: &Connection, which: &str, values: &[i64]) -> rusqlite::Result<usize> {
     for table in ["call_events", "call_quality_metrics", "call_recordings", "call_participants"] {
-        let sql = format!("DELETE FROM {table} WHERE call_id IN ({OLD})");
-        connection.prepare_cached(&sql)?.execute([until.0, TRIM_CALLS])?;
+        let sql = format!("DELETE FROM {table} WHERE call_id IN ({which})");
+        connection.prepare_cached(&sql)?.execute(params_from_iter(values))?;
     }
-    let sql = format!("DELETE FROM calls WHERE id IN ({OLD})");
-    connection.prepare_cached(&sql)?.execute([until.0, TRIM_CALLS])
+    let sql = format!("DELETE FROM calls WHERE id IN ({which})");
+    connection.prepare_cached(&sql)?.execute(params_from_iter(values))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::state::RecordingStatus;
     use crate::store::history::HistoryQuery;
     use crate::store::{Record, fixture};
 
@@ -368,6 +388,43 @@ mod tests {
         let left: Vec<_> = page.calls.iter().map(|it| it.call.id).collect();
         assert_eq!(left, [4, 3, 2].map(fixture::call));
         assert_eq!(page.total, 3);
+    }
+
+    #[tokio::test]
+    async fn what_is_another_nodes_leaves_once_it_is_written_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let changes = (1..=4).map(|it| fixture::change(it, 1)).collect();
+        let (store, journal) = fixture::stored(folder.path(), changes).await;
+        store.open_outbox().unwrap();
+        for (number, ended_at) in [(2, None), (3, Some(Timestamp(5_000)))] {
+            let mut it = fixture::recording(number.into(), RecordingStatus::Recording);
+            it.call = fixture::call(number);
+            it.ended_at = ended_at;
+            let record = Record::Recording(Box::new(it));
+            journal.reserve().unwrap().send(record, ()).await.unwrap();
+        }
+        for number in 1..=3 {
+            fixture::release(&journal, number).await.unwrap();
+        }
+        let before = Timestamp(0);
+        assert_eq!(journal.trim(before).await.unwrap(), 0, "not written behind");
+        journal.written_behind(upto(&store), Vec::new()).await.unwrap();
+        // One comes back in time.
+        fixture::send(&journal, fixture::change(1, 2)).await.unwrap();
+        journal.written_behind(upto(&store), Vec::new()).await.unwrap();
+        assert_eq!(journal.trim(before).await.unwrap(), 1, "one waits for its file");
+        let of = |number| store.call(fixture::call(number));
+        assert_eq!(of(2).await.unwrap(), None);
+        for number in [1, 3, 4] {
+            assert!(of(number).await.unwrap().is_some(), "{number}");
+        }
+        let page = store.history(&fixture::user("bob"), HistoryQuery::default()).await.unwrap();
+        assert_eq!(page.total, 3);
+        let left = "SELECT (SELECT count(*) FROM released_calls),
+            (SELECT count(*) FROM call_events WHERE call_id NOT IN (SELECT id FROM calls))";
+        let counts = |it: &rusqlite::Row<'_>| Ok((it.get(0)?, it.get(1)?));
+        let left: (i64, i64) = store.connect().unwrap().query_row(left, [], counts).unwrap();
+        assert_eq!(left, (1, 0));
     }
 
     #[tokio::test]

@@ -194,7 +194,8 @@ fn migration_failed(cause: refinery::Error) -> StoreError {
 fn runner() -> Result<Runner, StoreError> {
     let calls = include_str!("../../migrations/sqlite/V1__calls.sql");
     let instance = include_str!("../../migrations/sqlite/V2__instance.sql");
-    let migrations = [("V1__calls", calls), ("V2__instance", instance)]
+    let released = include_str!("../../migrations/sqlite/V3__released.sql");
+    let migrations = [("V1__calls", calls), ("V2__instance", instance), ("V3__released", released)]
         .map(|(name, sql)| Migration::unapplied(name, sql).map_err(migration_failed));
     Ok(Runner::new(&migrations.into_iter().collect::<Result<Vec<_>, _>>()?))
 }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::call::state::State;
 use crate::call::time::Timestamp;
 use crate::store::error::StoreError;
+use crate::store::released::RELEASED;
 use crate::store::rows;
 use crate::store::sqlite::Sqlite;
 
@@ -79,14 +80,16 @@ fn each_call(
     mut found: impl FnMut(Uuid, Life),
 ) -> rusqlite::Result<()> {
     // What is over is found by its end; what is not, by its snapshot: both are short ways.
-    const SQL: &str = "
-        SELECT state, created_at, started_at, ended_at, duration, id FROM calls
-            WHERE ended_at > ?1 AND created_at <= ?2
+    // What is another node's now has no snapshot here, but may have ended before it was known to be.
+    let sql = format!(
+        "SELECT state, created_at, started_at, ended_at, duration, id FROM calls
+            WHERE ended_at > ?1 AND created_at <= ?2 AND id NOT IN ({RELEASED})
         UNION ALL
         SELECT c.state, c.created_at, c.started_at, c.ended_at, c.duration, c.id
             FROM live_calls l CROSS JOIN calls c ON c.id = l.call_id
-            WHERE c.ended_at IS NULL AND c.created_at <= ?2";
-    let mut statement = connection.prepare_cached(SQL)?;
+            WHERE c.ended_at IS NULL AND c.created_at <= ?2"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
     let mut calls = statement.query(params![since.0, now.0])?;
     while let Some(row) = calls.next()? {
         found(rows::uuid(row, 5)?, life(row)?);
@@ -270,6 +273,20 @@ mod tests {
         assert!(close(stats.success_rate, 0.5), "{stats:?}");
         // Calls 2, 3 and 6 together; 3, 4 and 6 later.
         assert_eq!(stats.peak_concurrent_calls, 3);
+    }
+
+    #[tokio::test]
+    async fn what_is_another_nodes_counts_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let changes = vec![past(1, 50_000, 61_000, State::Ended), live(2, 20_000), live(3, 20_000)];
+        let (store, journal) = fixture::stored(folder.path(), changes).await;
+        for number in 1..=2 {
+            fixture::release(&journal, number).await.unwrap();
+        }
+        let (tally, but) = store.local_stats(SINCE, NOW).await.unwrap();
+        let stats = tally.stats(SINCE);
+        assert_eq!((stats.total_calls, stats.active_calls), (1, 1));
+        assert_eq!(but, HashSet::from([fixture::call(3).0]));
     }
 
     #[tokio::test]

@@ -29,7 +29,7 @@ pub struct ToldEvent {
 pub struct Story {
     /// In the order they happened.
     pub events: Vec<ToldEvent>,
-    /// There are more after the last.
+    /// There are more after the last, or may be some before that can't be read right now.
     pub more: bool,
 }
 

@@ -11,9 +11,9 @@ use crate::call::id::ChatId;
 use crate::call::record::{CallRecord, ParticipantRecord};
 use crate::call::state::{EndReason, Quality};
 use crate::call::time::Timestamp;
-use crate::store::recordings;
 use crate::store::rows::{IdText, integer, optional_integer};
 use crate::store::{Change, Record, StoredSample, StoryEvent};
+use crate::store::{recordings, released};
 
 const CALL: &str = "
     INSERT INTO calls (id, room_id, type, state, initiator_id, chat_id, is_group, max_participants,
@@ -88,6 +88,7 @@ pub(super) fn record(connection: &Connection, record: &Record) -> rusqlite::Resu
         Record::Change(change) => self::change(connection, change),
         Record::Sample(sample) => self::sample(connection, sample).map(|()| Written::Stored),
         Record::Recording(it) => recordings::write(connection, it).map(|()| Written::Stored),
+        Record::Released(call) => released::write(connection, *call).map(|()| Written::Stored),
     }
 }
 
@@ -96,7 +97,7 @@ pub(super) fn size(record: &Record) -> usize {
     /// Of a record with nothing in it, and of each participant or event: rows and their indexes.
     const FIXED: usize = 256;
     match record {
-        Record::Sample(_) | Record::Recording(_) => FIXED,
+        Record::Sample(_) | Record::Recording(_) | Record::Released(_) => FIXED,
         Record::Change(change) => {
             let rows = 1 + change.participants.len() + change.story.len();
             let story: usize = change.story.iter().map(|it| it.data.len()).sum();
@@ -109,6 +110,7 @@ fn change(connection: &Connection, change: &Change) -> rusqlite::Result<Written>
     if call(connection, &change.call)? == 0 {
         return Ok(Written::Stale);
     }
+    released::take_back(connection, change.call.id)?;
     for participant in &change.participants {
         self::participant(connection, &change.call, participant)?;
     }

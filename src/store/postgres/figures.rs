@@ -17,7 +17,7 @@ use crate::store::postgres::read::{self, AsyncRead, ReadError};
 use crate::store::retention::Erased;
 use crate::store::stats::{Life, Tally};
 
-/// The sums over the calls that were over after `since`.
+/// The sums over the calls that were over after `since`, or are not: those are other nodes'.
 pub(in crate::store) struct PastLives {
     pub(in crate::store) since: Timestamp,
     pub(in crate::store) now: Timestamp,
@@ -27,8 +27,12 @@ pub(in crate::store) struct PastLives {
 
 impl AsyncRead<Tally> for PastLives {
     async fn on(&self, client: &Object) -> Result<Tally, ReadError> {
+        // Two ways, each by an index of its own.
         const SQL: &str = "SELECT id, state, created_at, started_at, ended_at, duration FROM calls
-            WHERE ended_at > $1 AND created_at <= $2";
+            WHERE ended_at > $1 AND created_at <= $2
+            UNION ALL
+            SELECT id, state, created_at, started_at, ended_at, duration FROM calls
+            WHERE ended_at IS NULL AND created_at <= $2";
         let statement = client.prepare_cached(SQL).await?;
         let values: [&(dyn ToSql + Sync); 2] = [&self.since.0, &self.now.0];
         // One row at a time: a window may hold millions.

@@ -1,4 +1,4 @@
-//! Calls that the local file no longer has: one, a user's, their quality and their story.
+//! Calls that the local file no longer has, or never had: one, a user's, their quality and their story.
 
 use deadpool_postgres::Object;
 use tokio_postgres::types::ToSql;
@@ -23,6 +23,24 @@ impl AsyncRead<Option<CallFacts>> for OneCall {
         let statement = client.prepare_cached(&sql).await?;
         let Some(row) = client.query_opt(&statement, &[&self.0.0]).await? else { return Ok(None) };
         Ok(with_participants(client, vec![read::call(&row)?]).await?.pop())
+    }
+}
+
+/// The call that `user` started under `key` at `since` or later.
+pub(in crate::store) struct PastStart {
+    pub(in crate::store) user: UserId,
+    pub(in crate::store) key: String,
+    pub(in crate::store) since: Timestamp,
+}
+
+impl AsyncRead<Option<CallId>> for PastStart {
+    async fn on(&self, client: &Object) -> Result<Option<CallId>, ReadError> {
+        const SQL: &str = "SELECT call_id FROM idempotency_keys
+            WHERE user_id = $1 AND key = $2 AND created_at >= $3";
+        let statement = client.prepare_cached(SQL).await?;
+        let values: [&(dyn ToSql + Sync); 3] = [&self.user.as_str(), &self.key, &self.since.0];
+        let found = client.query_opt(&statement, &values).await?;
+        Ok(found.map(|row| row.try_get(0).map(CallId)).transpose()?)
     }
 }
 

@@ -59,6 +59,26 @@ impl Postgres {
     }
 }
 
+impl Postgres {
+    /// As [`Postgres::read`], for one who can do without: fails with [`Kind::Away`] once the time of
+    /// one read is over, whatever was waited for. The read itself goes on, so that a server that
+    /// hangs is found out, and the next does not wait for it.
+    pub(in crate::store) async fn read_in_time<T: Send + 'static>(
+        &self,
+        during: &'static str,
+        read: impl AsyncRead<T> + 'static,
+    ) -> Result<T, StoreError> {
+        let postgres = self.clone();
+        let reading = tokio::spawn(async move { Box::pin(postgres.read(during, read)).await });
+        let limit = self.shared.options.read_timeout;
+        match timeout(limit, reading).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(cause)) => Err(StoreError::caused(during, Kind::Io, cause)),
+            Err(cause) => Err(StoreError::caused(during, Kind::Away, cause)),
+        }
+    }
+}
+
 impl Server {
     async fn read<T>(
         &self,
