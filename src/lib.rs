@@ -43,6 +43,7 @@
 
 pub mod app;
 pub mod auth;
+pub mod bus;
 pub mod call;
 pub mod clock;
 pub mod config;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use call_service::auth::Verifier;
+use call_service::bus::directory::Bus;
 use call_service::call::id::UserId;
 use call_service::config::{Config, SettingError};
 use call_service::http::listener::bind;
@@ -69,7 +70,14 @@ pub(crate) async fn check(config: &Config) -> ExitCode {
         }
         Err(error) => told::<&str, _>("DATABASE_URL", Err(error)),
     };
-    let all = !fine.contains(&false) && database && livekit && ice;
+    let redis = match &config.redis {
+        None => true,
+        Some(settings) => {
+            let reached = Bus::check(settings).await.map(|it| format!("reached, Redis {it}"));
+            told("REDIS_URL", reached.map_err(|it| it.in_full()))
+        }
+    };
+    let all = !fine.contains(&false) && database && redis && livekit && ice;
     if all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -30,6 +30,10 @@ pub const LIVEKIT_WEBHOOKS_TOTAL: &str = "livekit_webhooks_total";
 pub const LIVEKIT_ROOMS_MENDED_TOTAL: &str = "livekit_rooms_mended_total";
 /// HTTP requests but those of Socket.IO, by `route` and class of `status`.
 pub const HTTP_REQUESTS_TOTAL: &str = "http_requests_total";
+/// Letters of other nodes that could not be read: of another version, or of no kind that is known.
+pub const BUS_LETTERS_REFUSED_TOTAL: &str = "bus_letters_refused_total";
+/// Letters to other nodes that Redis has not taken.
+pub const BUS_LETTERS_LOST_TOTAL: &str = "bus_letters_lost_total";
 
 /// Reads the figures of this process.
 #[derive(Clone)]
@@ -86,6 +90,10 @@ fn record() -> Figures {
     describe_counter!(HTTP_REQUESTS_TOTAL, Unit::Count, "HTTP requests, by route and status.");
     describe_counter!(LIVEKIT_REQUESTS_TOTAL, Unit::Count, "Requests to LiveKit, by outcome.");
     describe_counter!(LIVEKIT_WEBHOOKS_TOTAL, Unit::Count, "Webhooks of LiveKit, by outcome.");
+    let refused = "Letters of other nodes that could not be read.";
+    describe_counter!(BUS_LETTERS_REFUSED_TOTAL, Unit::Count, refused);
+    let lost = "Letters to other nodes that Redis has not taken.";
+    describe_counter!(BUS_LETTERS_LOST_TOTAL, Unit::Count, lost);
     let mended = "Rooms that had to be made, removed or cleared of somebody.";
     describe_counter!(LIVEKIT_ROOMS_MENDED_TOTAL, Unit::Count, mended);
     counter!(PANICS_TOTAL).absolute(0);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// From the ground up. A part may use itself and the parts of lower rows.
 const LAYERS: &[&[&str]] = &[
     &["call", "socketio", "config", "shutdown", "telemetry"],
-    &["registry", "wire", "store", "media", "auth", "limits", "clock"],
+    &["registry", "wire", "store", "media", "bus", "auth", "limits", "clock"],
     &["app"],
     &["http", "events"],
     &["server"],

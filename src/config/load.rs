@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use super::livekit;
 use super::rates::{RATE_FORM, Rate, Rates, Rule};
 use super::reader::Reader;
+use super::redis;
 use super::{
     Calls, Config, Data, Database, Environment, Identity, JournalSync, LogLevel, Media, Origins,
     Secret, Server, SettingError, TlsFiles, TurnCredentials,
@@ -44,12 +45,12 @@ impl Config {
         if environment == Environment::Production {
             refuse_known_secrets(&reader)?;
         }
-        refuse_later_versions(&reader)?;
         Ok(Self {
             environment,
             server: server(&reader, environment)?,
             data: data(&reader)?,
             database: database(&reader)?,
+            redis: redis::read(&reader)?,
             identity: identity(&reader, environment)?,
             media: media(&reader, environment)?,
             calls: calls(&reader)?,
@@ -75,18 +76,6 @@ fn refuse_known_secrets(reader: &Reader) -> Result<(), SettingError> {
     known("LIVEKIT_API_SECRET", LIVEKIT_KEYS_KNOWN)
 }
 
-/// An operator who sets these relies on them, so they must not be passed over.
-fn refuse_later_versions(reader: &Reader) -> Result<(), SettingError> {
-    if reader.optional("REDIS_URL").is_some() && reader.optional("DATABASE_URL").is_none() {
-        let allowed = "only together with DATABASE_URL (nodes would keep histories apart)";
-        return Err(reader.wrong("REDIS_URL", allowed));
-    }
-    match reader.optional("REDIS_URL") {
-        Some(_) => Err(reader.wrong("REDIS_URL", "nothing; this version runs one node")),
-        None => Ok(()),
-    }
-}
-
 fn server(reader: &Reader, environment: Environment) -> Result<Server, SettingError> {
     let production = environment == Environment::Production;
     let port = reader.number("PORT", 0..=u16::MAX)?;
@@ -97,6 +86,7 @@ fn server(reader: &Reader, environment: Environment) -> Result<Server, SettingEr
     };
     let host: Option<IpAddr> = reader.text("HOST").parse().ok();
     Ok(Server {
+        node_name: redis::node_name(reader)?,
         host: host.ok_or_else(|| reader.wrong("HOST", "an IP address, as 0.0.0.0, ::1 or ::"))?,
         port,
         ws_port: ws_port.filter(|it| *it != port || port == 0),

@@ -3,13 +3,14 @@
 //! [`variables`] lists every variable with its default and what it means (`--help` prints that
 //! list), [`reader`] turns one text into one value or a [`SettingError`], [`load`] reads them all
 //! into a [`Config`], and [`command`] is the command line around it. [`rates`] names the rate limits,
-//! [`livekit`] what is set of a media server.
+//! [`livekit`] what is set of a media server, [`redis`] of what nodes share.
 
 pub mod command;
 pub mod livekit;
 mod load;
 pub mod rates;
 mod reader;
+pub mod redis;
 #[cfg(test)]
 mod tests;
 pub mod variables;
@@ -24,6 +25,7 @@ use ipnet::IpNet;
 
 use self::livekit::LiveKit;
 use self::rates::Rates;
+use self::redis::Redis;
 
 /// Everything the service can be told, checked.
 #[derive(Debug, Clone)]
@@ -36,6 +38,8 @@ pub struct Config {
     pub data: Data,
     /// Postgres behind that, where there is one.
     pub database: Option<Database>,
+    /// What nodes share, where this is one of several.
+    pub redis: Option<Redis>,
     /// How tokens are checked.
     pub identity: Identity,
     /// How media flows.
@@ -60,6 +64,8 @@ pub enum Environment {
 /// Where the service listens and how much it takes in.
 #[derive(Debug, Clone)]
 pub struct Server {
+    /// What this node is called among others, the same over restarts; `None`: after its data.
+    pub node_name: Option<Arc<str>>,
     /// The address of every port.
     pub host: IpAddr,
     /// REST, Socket.IO and the console; 0 takes any free port.

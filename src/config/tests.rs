@@ -144,8 +144,20 @@ const BAD: &[Bad] = &[
         "REDIS_URL holds 15 bytes (not shown); allowed: only together with DATABASE_URL (nodes would keep histories apart)",
     ),
     (
-        &[("DATABASE_URL", "postgresql://u:p@x/y"), ("REDIS_URL", "redis://x")],
-        "REDIS_URL holds 9 bytes (not shown); allowed: nothing; this version runs one node",
+        &[("DATABASE_URL", "postgresql://u:p@x/y"), ("REDIS_URL", "http://:pass@x")],
+        "REDIS_URL holds 14 bytes (not shown); allowed: redis://USER:PASSWORD@HOST:PORT, redis-cluster://HOST:PORT?node=HOST:PORT or redis-sentinel://HOST:PORT?node=HOST:PORT&sentinelServiceName=NAME; rediss with TLS",
+    ),
+    (
+        &[("REDIS_PREFIX", "{calls}")],
+        "REDIS_PREFIX holds \"{calls}\"; allowed: up to 32 characters of A-Z a-z 0-9 _ . : -",
+    ),
+    (
+        &[("REDIS_TLS_CA", "/nowhere.pem")],
+        "REDIS_TLS_CA holds \"/nowhere.pem\"; allowed: the path of a PEM file",
+    ),
+    (
+        &[("NODE_NAME", "a.b")],
+        "NODE_NAME holds \"a.b\"; allowed: up to 64 characters of A-Z a-z 0-9 _ -",
     ),
     (
         &[("LIVEKIT_URL", "ws://x"), ("LIVEKIT_API_KEY", "k")],
@@ -178,6 +190,31 @@ const BAD: &[Bad] = &[
         "DATABASE_BATCH_ROWS holds \"0\"; allowed: a whole number from 1 to 10000",
     ),
 ];
+
+#[test]
+fn addresses_of_redis() {
+    for (url, is_fine) in [
+        ("redis://h", true),
+        ("redis://:pass@h:6379", true),
+        ("rediss://user:p%40ss@h:6379", true),
+        ("redis-cluster://h:7000?node=i:7001&node=j:7002", true),
+        ("rediss-cluster://u:p@h:7000", true),
+        ("redis-sentinel://h:26379?node=i:26379&sentinelServiceName=calls", true),
+        ("redis-sentinel://h:26379", false),
+        ("redis-cluster://h:7000?node=i", false),
+        ("redis://", false),
+        ("redis://h:port", false),
+        ("redis://h/a/b", false),
+        ("unix:///tmp/redis", false),
+        ("h:6379", false),
+    ] {
+        let set = [("DATABASE_URL", "postgresql://u:p@x/y"), ("REDIS_URL", url)];
+        assert_eq!(load(&set).is_ok(), is_fine, "{url}");
+    }
+    let config = load(&[("NODE_NAME", "node-1")]).unwrap();
+    assert_eq!(config.server.node_name.as_deref(), Some("node-1"));
+    assert!(config.redis.is_none());
+}
 
 /// Each bad value is told in one line with the variable, what it holds and what is allowed.
 #[test]

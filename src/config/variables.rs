@@ -32,6 +32,7 @@ const fn secret(group: &'static str, name: &'static str, help: &'static str) -> 
 
 const SERVER: &str = "Server";
 const DATA: &str = "Data";
+const NODES: &str = "Several nodes (with DATABASE_URL)";
 const IDENTITY: &str = "Identity";
 const MEDIA: &str = "Media";
 const RECORDING: &str = "Recording (through LiveKit's egress)";
@@ -83,7 +84,10 @@ const PLAIN: &[Variable] = &[
         "3600",
         "seconds DATA_DIR keeps ended calls that are in Postgres",
     ),
-    secret(DATA, "REDIS_URL", "Redis, with DATABASE_URL; not in this version"),
+    secret(NODES, "REDIS_URL", "Redis of all nodes: redis:, redis-cluster: or redis-sentinel:"),
+    open(NODES, "REDIS_TLS_CA", "", "PEM file of certificates trusted beside the system's"),
+    open(NODES, "REDIS_PREFIX", "calls:", "what every key and channel there begins with"),
+    open(NODES, "NODE_NAME", "", "name of this node among them; default made from its DATA_DIR"),
     secret(IDENTITY, "JWT_SECRET", "checks HS256 tokens; default random, in production required"),
     secret(IDENTITY, "JWT_SECRET_PREVIOUS", "the secret before, still accepted"),
     open(IDENTITY, "JWT_PUBLIC_KEY", "", "PEM that checks RS256, ES256 or EdDSA tokens"),

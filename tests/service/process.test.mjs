@@ -59,7 +59,12 @@ for (const [what, env, name, ...words] of [
     'DATABASE_URL',
     'postgresql://',
   ],
-  ['Redis, in this version', { REDIS_URL: 'redis://h', DATABASE_URL: 'postgres://h/x' }, 'REDIS_URL'],
+  [
+    'no address of Redis',
+    { REDIS_URL: 'http://h', DATABASE_URL: 'postgres://h/x' },
+    'REDIS_URL',
+    'redis-cluster',
+  ],
   ['LiveKit, in this version', { LIVEKIT_URL: 'ws://localhost:7880' }, 'LIVEKIT_URL'],
   ['production without a secret', { ...production, JWT_SECRET: null }, 'JWT_SECRET'],
   ['production with a short secret', { ...production, JWT_SECRET: 'x'.repeat(31) }, 'JWT_SECRET'],

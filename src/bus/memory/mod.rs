@@ -1,0 +1,298 @@
+//! A Redis in memory for tests of several nodes in one process, and all that can go wrong with it.
+//!
+//! The same operations on the same keys, letters that arrive in order; and on demand letters that are lost,
+//! doubled or late, nodes that are cut off or killed, a store that goes back to what it was. What happens
+//! follows from the seed, as far as the tasks of a test do.
+
+mod store;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use self::store::Store;
+use crate::bus::directory::{Bus, Incoming, Mailbox, Port};
+use crate::bus::error::{BusError, Kind};
+use crate::bus::letter::Letter;
+use crate::bus::node::NodeId;
+use crate::bus::reply::Reply;
+use crate::bus::script::Script;
+
+/// How long whoever is cut off waits for an answer.
+const ANSWER_MAX: Duration = Duration::from_millis(500);
+/// How long the self-check takes to notice.
+const NOTICED: Duration = Duration::from_secs(2);
+/// What Redis' clock says at first: its own, which no node's is.
+const BEGUN_MS: i64 = 1_700_000_000_000;
+const MAILBOX_MAX: usize = 65_536;
+
+/// What goes wrong, each of a thousand.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Faults {
+    /// Letters that are lost.
+    pub(crate) lost: u64,
+    /// Letters that arrive twice.
+    pub(crate) doubled: u64,
+    /// Letters that others may overtake.
+    pub(crate) overtaken: u64,
+    /// Milliseconds a letter takes, at most; one that may be overtaken takes ten times as long.
+    pub(crate) late_ms: u64,
+    /// Operations that are carried out while the answer gets lost.
+    pub(crate) unanswered: u64,
+}
+
+/// Random numbers that are the same for the same seed.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, count: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % count.max(1)
+    }
+
+    fn hits(&mut self, of_thousand: u64) -> bool {
+        self.below(1000) < of_thousand
+    }
+}
+
+/// What a store held at some time.
+pub(crate) struct Saved(Store);
+
+struct World {
+    chance: Chance,
+    faults: Faults,
+    store: Store,
+    begun: Instant,
+    mailboxes: BTreeMap<NodeId, mpsc::Sender<Incoming>>,
+    /// Since when, and how many operations have failed since.
+    cut: BTreeMap<NodeId, (Instant, u32)>,
+    /// When the last letter from one to another arrives.
+    last: BTreeMap<(NodeId, NodeId), Instant>,
+    count: u64,
+    flying: BinaryHeap<Reverse<Flying>>,
+}
+
+/// A letter on its way; ordered by when it arrives, then by when it was posted.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Flying {
+    at: Instant,
+    number: u64,
+    from: NodeId,
+    to: NodeId,
+    letter: Bytes,
+}
+
+/// The Redis of some nodes.
+#[derive(Clone)]
+pub(crate) struct Net(Arc<Shared>);
+
+struct Shared {
+    world: Mutex<World>,
+    posted: Notify,
+}
+
+/// One node's way.
+#[derive(Clone)]
+pub(crate) struct Node {
+    net: Net,
+    me: NodeId,
+}
+
+impl Net {
+    /// An empty one; needs a runtime.
+    pub(crate) fn new(seed: u64) -> Self {
+        let world = World {
+            // From zero, zero follows.
+            chance: Chance(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
+            faults: Faults::default(),
+            store: Store::default(),
+            begun: Instant::now(),
+            mailboxes: BTreeMap::new(),
+            cut: BTreeMap::new(),
+            last: BTreeMap::new(),
+            count: 0,
+            flying: BinaryHeap::new(),
+        };
+        let shared = Arc::new(Shared { world: Mutex::new(world), posted: Notify::new() });
+        let weak = Arc::downgrade(&shared);
+        tokio::spawn(async move {
+            while let Some(shared) = weak.upgrade() {
+                let next = shared.world.lock().deliver();
+                // Looks up now and then, so that it ends with the net.
+                let next = next.unwrap_or_else(|| Instant::now() + NOTICED);
+                drop(timeout_at(next, shared.posted.notified()).await);
+            }
+        });
+        Self(shared)
+    }
+
+    /// Another node, or another run of one.
+    pub(crate) fn node(&self, name: &str) -> (Bus, Mailbox) {
+        let mut world = self.0.world.lock();
+        world.count += 1;
+        // Names tell who is who; chance is what tells runs apart.
+        let (count, chance) = (world.count, world.chance.below(1 << 32));
+        let me = format!("{name}.{count:08x}{chance:08x}");
+        let me = NodeId::parse(&me).unwrap();
+        let (sender, mailbox) = mpsc::channel(MAILBOX_MAX);
+        world.mailboxes.insert(me.clone(), sender);
+        let node = Node { net: self.clone(), me: me.clone() };
+        (Bus { me, port: Port::Memory(node) }, mailbox)
+    }
+
+    pub(crate) fn fail(&self, faults: Faults) {
+        self.0.world.lock().faults = faults;
+    }
+
+    /// The node does not reach Redis any more, nor Redis the node.
+    pub(crate) fn cut(&self, node: &NodeId) {
+        self.0.world.lock().cut.entry(node.clone()).or_insert((Instant::now(), 0));
+    }
+
+    pub(crate) fn cut_all(&self) {
+        let nodes: Vec<_> = self.0.world.lock().mailboxes.keys().cloned().collect();
+        for node in &nodes {
+            self.cut(node);
+        }
+    }
+
+    /// It does again; what came in between is lost, and it is told so.
+    pub(crate) fn mend(&self, node: &NodeId) {
+        let mut world = self.0.world.lock();
+        if world.cut.remove(node).is_some() {
+            world.put(node, Incoming::Gap);
+        }
+    }
+
+    pub(crate) fn mend_all(&self) {
+        let nodes: Vec<_> = self.0.world.lock().cut.keys().cloned().collect();
+        for node in &nodes {
+            self.mend(node);
+        }
+    }
+
+    /// The process is gone: its mailbox closes, and it changes nothing any more.
+    pub(crate) fn kill(&self, node: &NodeId) {
+        self.0.world.lock().mailboxes.remove(node);
+    }
+
+    pub(crate) fn save(&self) -> Saved {
+        Saved(self.0.world.lock().store.clone())
+    }
+
+    /// The store goes back: what was acknowledged since is lost.
+    pub(crate) fn restore(&self, saved: &Saved) {
+        self.0.world.lock().store = saved.0.clone();
+    }
+}
+
+impl World {
+    fn put(&self, to: &NodeId, incoming: Incoming) -> bool {
+        self.mailboxes.get(to).is_some_and(|it| it.try_send(incoming).is_ok())
+    }
+
+    /// Delivers what is due: when something is next.
+    fn deliver(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        let mut dead = HashSet::new();
+        while let Some(Reverse(next)) = self.flying.peek() {
+            if next.at > now {
+                return Some(next.at);
+            }
+            let Some(Reverse(due)) = self.flying.pop() else { break };
+            let [from_cut, to_cut] = [&due.from, &due.to].map(|it| self.cut.contains_key(it));
+            if from_cut || to_cut || !self.mailboxes.contains_key(&due.from) {
+                continue;
+            }
+            let letter = Letter::decode(due.letter).unwrap();
+            if !self.put(&due.to, Incoming::Letter(letter)) && dead.insert(due.to.clone()) {
+                self.put(&due.from, Incoming::Undelivered(due.to));
+            }
+        }
+        None
+    }
+
+    fn post(&mut self, from: &NodeId, to: &NodeId, letter: &Bytes) {
+        let faults = self.faults;
+        if self.cut.contains_key(from) || self.chance.hits(faults.lost) {
+            return;
+        }
+        let copies = if self.chance.hits(faults.doubled) { 2 } else { 1 };
+        for _ in 0..copies {
+            let overtaken = self.chance.hits(faults.overtaken);
+            let most = if overtaken { 10 * faults.late_ms } else { faults.late_ms };
+            let mut at = Instant::now() + Duration::from_millis(self.chance.below(most + 1));
+            if !overtaken {
+                let last = self.last.entry((from.clone(), to.clone())).or_insert(at);
+                at = at.max(*last);
+                *last = at;
+            }
+            self.count += 1;
+            let (number, letter) = (self.count, letter.clone());
+            let flying = Flying { at, number, from: from.clone(), to: to.clone(), letter };
+            self.flying.push(Reverse(flying));
+        }
+    }
+
+    /// What comes of an operation: when the answer is there, and which.
+    fn run(
+        &mut self,
+        me: &NodeId,
+        script: Script,
+        key: &str,
+        args: &[&[u8]],
+    ) -> (Duration, Option<Reply>) {
+        if !self.mailboxes.contains_key(me) {
+            return (Duration::ZERO, None);
+        }
+        if let Some((_, failures)) = self.cut.get_mut(me) {
+            *failures += 1;
+            let known = *failures > 2 && script != Script::Beat;
+            return (if known { Duration::ZERO } else { ANSWER_MAX }, None);
+        }
+        let passed = i64::try_from(self.begun.elapsed().as_millis()).unwrap();
+        let reply = self.store.run(BEGUN_MS + passed, script, key, args);
+        if self.chance.hits(self.faults.unanswered) {
+            return (ANSWER_MAX, None);
+        }
+        (Duration::ZERO, Some(reply))
+    }
+}
+
+impl Node {
+    pub(super) fn is_well(&self) -> bool {
+        let world = self.net.0.world.lock();
+        let noticed =
+            |(since, failures): &(Instant, u32)| *failures >= 2 || since.elapsed() >= NOTICED;
+        world.mailboxes.contains_key(&self.me) && !world.cut.get(&self.me).is_some_and(noticed)
+    }
+
+    pub(super) async fn ask(
+        &self,
+        script: Script,
+        key: &str,
+        args: &[&[u8]],
+    ) -> Result<Reply, BusError> {
+        // Redis answers no sooner than others have had a chance to ask.
+        tokio::task::yield_now().await;
+        let (takes, reply) = self.net.0.world.lock().run(&self.me, script, key, args);
+        if !takes.is_zero() {
+            sleep(takes).await;
+        }
+        reply.ok_or_else(|| BusError::new(script.during(), Kind::Away))
+    }
+
+    pub(super) fn post(&self, to: &NodeId, letter: &Bytes) -> bool {
+        self.net.0.world.lock().post(&self.me, to, letter);
+        self.net.0.posted.notify_one();
+        true
+    }
+}
