@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use call_service::bus::directory::{Bus, Incoming, Mailbox, State};
 use call_service::bus::letter::{Kind, Letter};
+use call_service::bus::node::NodeId;
 use call_service::call::id::{CallId, UserId};
 use call_service::config::Secret;
 use call_service::config::redis::Redis;
@@ -87,6 +88,10 @@ impl Seen {
     }
 }
 
+fn node(name: &str) -> Result<NodeId, &'static str> {
+    NodeId::fresh(name).ok_or("no random bytes")
+}
+
 #[tokio::main]
 #[expect(clippy::print_stdout, reason = "what the test reads")]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -98,12 +103,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         prefix: Arc::clone(&prefix),
     };
     let begun = Instant::now();
-    let opened = Bus::connect(&redis, "a").await;
+    let opened = Bus::connect(&redis, node("a")?).await;
     let took = begun.elapsed().as_millis();
     let (a, at_a) = opened.inspect_err(|error| {
         println!("{}", json!({ "refused": format!("{:?}", error.kind), "tookMs": took }));
     })?;
-    let (b, at_b) = Bus::connect(&redis, "b").await?;
+    let (b, at_b) = Bus::connect(&redis, node("b")?).await?;
     let mailboxes = [&a, &b].map(|it| format!("{prefix}n:{{{}}}", it.me()));
     println!("{}", json!({ "mailboxes": mailboxes, "tookMs": took, "isWell": a.is_well() }));
     let seen = Arc::new(Mutex::new(Seen::new(0, Instant::now())));

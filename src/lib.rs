@@ -32,14 +32,23 @@
 //! 10. The process is killed: the next one reads the live calls back from the journal (`app/mod.rs`),
 //!     with the time that remained on their timers.
 //!
+//! With `REDIS_URL` there may be other nodes, and each of these steps may be theirs. Of a call that another node
+//! has (`bus/directory.rs` finds out which), what a client asks is an errand (`app/cluster/errand.rs`) that
+//! `app/cluster/forwarding.rs` takes to that node; there it is decided as above, and put where the others
+//! find it (`app/cluster/keeping.rs`) before it is answered. Its events go to the nodes that have sockets of
+//! those concerned, one letter each (`app/cluster/news.rs`), and signaling from node to node
+//! (`app/cluster/signaling.rs`). A node that is heard of no more (`app/cluster/peers.rs`) leaves its calls to
+//! the others (`app/cluster/taking.rs`).
+//!
 //! With `DATABASE_URL`, what the file has is written behind to Postgres (`store/outbox.rs`,
 //! `store/postgres/behind.rs`), and read from both as one (`store/whole.rs`).
 //!
 //! # Layers
 //!
 //! Every import points down, and `tests/layers.rs` says so: [`call`], [`socketio`] and [`config`] know
-//! nobody; [`registry`], [`wire`], [`store`], [`media`], [`limits`] and [`auth`] stand on them; [`app`]
-//! is the service; [`http`] and [`events`] are its two edges; [`server`] puts it together.
+//! nobody; [`registry`], [`wire`], [`store`], [`bus`], [`media`], [`limits`] and [`auth`] stand on them; [`app`]
+//! is the service; [`http`] and [`events`] are its two edges; [`parts`] makes what they stand on, and [`server`]
+//! puts it together.
 
 pub mod app;
 pub mod auth;
@@ -51,6 +60,7 @@ pub mod events;
 pub mod http;
 pub mod limits;
 pub mod media;
+pub mod parts;
 pub mod registry;
 pub mod server;
 pub mod shutdown;

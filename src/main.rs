@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use call_service::config::Config;
 use call_service::config::command::{CommandError, Task, read};
-use call_service::server::StartError;
+use call_service::parts::StartError;
 use call_service::telemetry::Figures;
 use call_service::{server, shutdown, telemetry};
 

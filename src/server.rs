@@ -14,15 +14,15 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
+use crate::app::cluster;
 use crate::app::effects::deliver;
 use crate::app::rooms::keep_rooms;
 use crate::app::tending::{tend, tidy};
 use crate::app::writing::write_behind;
-use crate::app::{App, Deliveries, Parts, Settings};
+use crate::app::{App, Deliveries};
 use crate::auth::Verifier;
-use crate::call::model::Limits as CallLimits;
-use crate::clock::Clock;
-use crate::config::{Calls, Config, Database, JournalSync, Origins, Secret, Server, SettingError};
+use crate::bus::directory::Mailbox;
+use crate::config::{Config, Origins, Server};
 use crate::events::Events;
 use crate::http::Reply;
 use crate::http::console::Console;
@@ -30,62 +30,20 @@ use crate::http::gate::Gate;
 use crate::http::listener::{self, serve};
 use crate::http::probes::Probes;
 use crate::http::service::Api;
-use crate::http::tls::{Tls, TlsError};
-use crate::limits::{Limits, client_address};
-use crate::media::ice::Ice;
-use crate::media::livekit::LiveKit;
+use crate::http::tls::Tls;
+use crate::limits::client_address;
+use crate::parts::{StartError, parts};
 use crate::shutdown::{self, Reloads, Stop};
 use crate::socketio::endpoint::Endpoint;
 use crate::socketio::engine::options::{CorsOrigins, Options};
-use crate::socketio::hub::Hub;
-use crate::store::error::{Kind, StoreError};
-use crate::store::options::{JournalOptions, Sync};
-use crate::store::postgres::PostgresOptions;
-use crate::store::postgres::connect::{ADDRESS_FORM, Address, Postgres};
-use crate::store::retention::RetentionOptions;
-use crate::store::sqlite::Sqlite;
-use crate::store::whole::Store;
 use crate::telemetry::Figures;
 
 /// Over how long clients are told to go elsewhere, so that they do not all come at once.
 const FAREWELL_SPREAD: Duration = Duration::from_secs(2);
-/// How long a start waits for Postgres before it goes on without.
-const DATABASE_WAIT: Duration = Duration::from_secs(5);
+/// The same where there are other nodes, which they find at once (fault F16).
+const FAREWELL_SPREAD_AMONG_NODES: Duration = Duration::from_secs(10);
 /// How long a stop waits for the last rows to get to Postgres.
 const LAST_ROWS_WAIT: Duration = Duration::from_secs(3);
-
-/// Why the service did not start, or could not stop as it should.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A setting that can't be used.
-    #[error(transparent)]
-    Setting(#[from] SettingError),
-    /// The store can't be opened.
-    #[error("DATA_DIR: {0}")]
-    Store(#[from] StoreError),
-    /// Postgres refuses us, or has tables that are not ours.
-    #[error("DATABASE_URL: {}", .0.in_full())]
-    Database(StoreError),
-    /// `TLS_CERT` or `TLS_KEY` can't be used.
-    #[error("TLS_CERT, TLS_KEY: {0}")]
-    Tls(#[from] TlsError),
-    /// A port can't be had.
-    #[error("{variable}: {address} can't be listened on: {source}")]
-    Bind {
-        /// The setting that names the port.
-        variable: &'static str,
-        /// Where.
-        address: SocketAddr,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The disk failed while the service ran: nothing more could be kept.
-    #[error("DATA_DIR: the disk failed; nothing more can be kept")]
-    DiskFailed,
-    /// The operating system refused a thread or a runtime.
-    #[error("starting: {0}")]
-    System(#[from] io::Error),
-}
 
 /// Everything that answers requests on the public ports.
 #[derive(Clone)]
@@ -145,7 +103,8 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), StartError> {
     let verifier = Arc::new(Verifier::new(&config.identity)?);
-    let (app, deliveries) = App::open(parts(&config).await?)?;
+    let (made, mailbox) = parts(&config).await?;
+    let (app, deliveries) = App::open(made)?;
     let threads: Vec<SocketThread> =
         (0..config.server.ws_threads).map(SocketThread::start).collect::<io::Result<_>>()?;
     let runtimes: Vec<Handle> = threads.iter().map(|it| it.handle.clone()).collect();
@@ -156,7 +115,7 @@ pub async fn run(
         sockets: Arc::clone(&sockets),
         trusted_proxies: Arc::clone(&config.server.trusted_proxies),
     };
-    let work = begin(&app, deliveries, &threads);
+    let work = begin(&app, deliveries, mailbox, &threads);
     let (stopper, told) = shutdown::stop();
     let ports = open_ports(&config, &front, told)?;
     // Only now: a start that fails says one line.
@@ -170,8 +129,14 @@ pub async fn run(
     };
     app.drain();
     let (patience, began) = (config.server.drain_timeout, Instant::now());
+    // Calls first: who goes elsewhere finds them there.
+    app.hand_over(began + patience / 4).await;
+    let spread = match config.redis {
+        Some(_) => FAREWELL_SPREAD_AMONG_NODES.min(patience * 2 / 5),
+        None => FAREWELL_SPREAD.min(patience / 4),
+    };
     // Whoever has not gone in half the time is cut off with the ports.
-    drop(timeout(patience / 2, sockets.drain(FAREWELL_SPREAD.min(patience / 4))).await);
+    drop(timeout(patience / 2, sockets.drain(spread)).await);
     stopper.stop();
     if timeout(patience.saturating_sub(began.elapsed()), ports.join_all()).await.is_err() {
         tracing::warn!("requests that did not end in time were cut off");
@@ -188,7 +153,12 @@ pub async fn run(
 
 /// Starts what goes on without being asked: events leave from a websocket thread, where most of their
 /// receivers are, until the journal is closed; the rest is returned, to be dropped at the stop.
-fn begin(app: &Arc<App>, deliveries: Deliveries, threads: &[SocketThread]) -> JoinSet<()> {
+fn begin(
+    app: &Arc<App>,
+    deliveries: Deliveries,
+    mailbox: Option<Mailbox>,
+    threads: &[SocketThread],
+) -> JoinSet<()> {
     match threads.first() {
         Some(first) => first.handle.spawn(deliver(Arc::clone(app), deliveries)),
         None => tokio::spawn(deliver(Arc::clone(app), deliveries)),
@@ -198,108 +168,8 @@ fn begin(app: &Arc<App>, deliveries: Deliveries, threads: &[SocketThread]) -> Jo
     work.spawn(tidy(Arc::clone(app)));
     work.spawn(write_behind(Arc::clone(app)));
     work.spawn(keep_rooms(Arc::clone(app)));
+    work.spawn(cluster::attend(Arc::clone(app), mailbox));
     work
-}
-
-/// The local file and, where `DATABASE_URL` is set, Postgres behind it. Where that can't be reached,
-/// the service starts all the same; where it refuses us, that is for the operator to see at once.
-async fn store(config: &Config) -> Result<Store, StartError> {
-    let folder = &config.data.dir;
-    let local =
-        if config.data.migrate { Sqlite::open(folder)? } else { Sqlite::open_migrated(folder)? };
-    let Some(postgres) = postgres(config)? else {
-        local.close_outbox()?;
-        return Ok(Store::new(local, None));
-    };
-    local.open_outbox()?;
-    match timeout(DATABASE_WAIT, postgres.prepare()).await {
-        Ok(Err(error)) if error.kind == Kind::Schema => return Err(StartError::Database(error)),
-        Ok(Err(error)) => tracing::warn!(error = error.in_full(), "starting without Postgres"),
-        Ok(Ok(())) => {}
-        Err(_) => tracing::warn!("starting without Postgres: it does not answer"),
-    }
-    Ok(Store::new(local, Some(postgres)))
-}
-
-/// Connections to Postgres as the settings have it; none is opened yet.
-///
-/// # Errors
-/// Where an address is of no form that is understood, or the certificates it names can't be used.
-pub fn postgres(config: &Config) -> Result<Option<Postgres>, StartError> {
-    let Some(database) = &config.database else { return Ok(None) };
-    let address = |name: &str, url: &Secret| {
-        let held = format!("holds {} bytes (not shown)", url.expose().len());
-        let wrong = || SettingError::new(name, held, ADDRESS_FORM);
-        Address::parse(url.expose()).ok_or_else(wrong)
-    };
-    let primary = address("DATABASE_URL", &database.url)?;
-    let replica = database.replica.as_ref();
-    let replica = replica.map(|it| address("DATABASE_REPLICA_URL", it)).transpose()?;
-    let options = database_options(config, database);
-    let postgres = Postgres::new(&primary, replica.as_ref(), options, config.data.migrate);
-    postgres.map(Some).map_err(StartError::Database)
-}
-
-fn database_options(config: &Config, database: &Database) -> PostgresOptions {
-    PostgresOptions {
-        batch_rows_max: database.batch_rows_max,
-        batch_bytes_max: database.batch_bytes_max,
-        batch_age: database.batch_age,
-        read_connections_max: database.read_connections_max,
-        read_timeout: database.read_timeout,
-        local_keep: database.local_keep,
-        samples: config.data.quality_retention,
-        calls: config.data.call_retention,
-    }
-}
-
-async fn parts(config: &Config) -> Result<Parts, StartError> {
-    let store = store(config).await?;
-    let sync = match config.data.journal_sync {
-        JournalSync::Full => Sync::Full,
-        JournalSync::Normal => Sync::Normal,
-        JournalSync::Off => Sync::Off,
-    };
-    let kept = RetentionOptions::default();
-    let ice = Ice::new(&config.media);
-    let livekit = match &config.media.livekit {
-        Some(settings) => Some(LiveKit::new(settings, store.local().instance()?)),
-        None => None,
-    };
-    let renewal = ice.renewal();
-    Ok(Parts {
-        clock: Clock::start(),
-        hub: Arc::new(Hub::new()),
-        store,
-        journal: JournalOptions { sync, ..JournalOptions::default() },
-        ice,
-        livekit,
-        rates: Limits::new(&config.rates),
-        settings: Settings {
-            limits: CallLimits { ice_renewal: renewal, ..call_limits(&config.calls) },
-            sockets_per_user_max: config.server.sockets_per_user_max,
-            rings_per_user_max: config.calls.rings_per_user_max,
-            live_calls_max: config.calls.live_max,
-            quality_check_interval: config.calls.quality_interval,
-            retention: RetentionOptions {
-                samples: config.data.quality_retention.unwrap_or(Duration::MAX),
-                calls: config.data.call_retention,
-                ..kept
-            },
-        },
-    })
-}
-
-fn call_limits(calls: &Calls) -> CallLimits {
-    CallLimits {
-        ringing: calls.ringing_timeout,
-        connecting: calls.connection_timeout,
-        reconnecting: calls.reconnect_grace,
-        alone: calls.alone_timeout,
-        duration: calls.duration_max,
-        participants: u16::try_from(calls.participants_max).unwrap_or(u16::MAX),
-        ice_renewal: None,
-    }
 }
 
 fn api(config: &Config, app: &Arc<App>, verifier: Arc<Verifier>, figures: Figures) -> Api {

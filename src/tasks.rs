@@ -13,7 +13,7 @@ use call_service::http::listener::bind;
 use call_service::http::tls::Tls;
 use call_service::media::livekit::LiveKit;
 use call_service::media::probe::reach;
-use call_service::server::{self, StartError};
+use call_service::parts::{self, StartError};
 use call_service::store::error::{Kind, StoreError};
 use call_service::store::journal::Journal;
 use call_service::store::options::JournalOptions;
@@ -62,7 +62,7 @@ pub(crate) async fn check(config: &Config) -> ExitCode {
             );
         }
     }
-    let database = match server::postgres(config) {
+    let database = match parts::postgres(config) {
         Ok(None) => true,
         Ok(Some(postgres)) => {
             let tested = postgres.prepare().await.map(|()| "reached, tables up to date");
@@ -85,7 +85,7 @@ pub(crate) async fn check(config: &Config) -> ExitCode {
 pub(crate) async fn migrate(config: &Config) -> Result<(), StartError> {
     let store = Sqlite::open(&config.data.dir)?;
     say(&format!("{}: tables up to date", store.file().display()));
-    if let Some(postgres) = server::postgres(config)? {
+    if let Some(postgres) = parts::postgres(config)? {
         postgres.migrate().await.map_err(StartError::Database)?;
         say("DATABASE_URL: tables up to date");
     }
@@ -102,7 +102,7 @@ pub(crate) async fn erase(config: &Config, user: &str) -> Result<(), StartError>
     })?;
     let store = Sqlite::open(&config.data.dir)?;
     let journal = Journal::<()>::open(&store, JournalOptions::default(), drop)?;
-    let erased = match server::postgres(config)? {
+    let erased = match parts::postgres(config)? {
         None => journal.erase(&user).await?,
         Some(postgres) => {
             store.open_outbox()?;

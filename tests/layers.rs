@@ -10,6 +10,7 @@ const LAYERS: &[&[&str]] = &[
     &["registry", "wire", "store", "media", "bus", "auth", "limits", "clock"],
     &["app"],
     &["http", "events"],
+    &["parts"],
     &["server"],
 ];
 

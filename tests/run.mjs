@@ -219,6 +219,8 @@ const suites = [
   nodeTests('tests/coturn', 1, SERVERS),
   // A failover under load takes longer than it takes: one at a time.
   nodeTests('tests/redis', 1, SERVERS),
+  // Several nodes, a Redis Cluster and Postgres: one at a time.
+  nodeTests('tests/cluster', 1, SERVERS),
   {
     name: 'web',
     here: existsSync(join(ROOT, 'web/package.json')),

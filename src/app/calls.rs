@@ -1,6 +1,7 @@
 //! Commands to calls that are there: join, decline, end, invite, remove, change. Each answer waits for
 //! the journal; a call that is not live is looked up in the store, to say why it can't be done.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -8,6 +9,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::app::cluster::Cluster;
 use crate::app::effects::{After, json};
 use crate::app::error::AppError;
 use crate::app::starting::{Callable, unavailable_of};
@@ -19,8 +21,6 @@ use crate::call::pass::Pass;
 use crate::call::quality::Sample;
 use crate::call::record::CallFacts;
 use crate::call::state::{ConnectionState, MediaPath, Role};
-use crate::config::rates::Rule;
-use crate::limits::Key;
 use crate::media::Ticket;
 use crate::media::error::{Kind as Trouble, MediaError};
 use crate::media::ice::IceServer;
@@ -55,6 +55,9 @@ struct TokenView {
     ice_servers: Vec<IceServer>,
 }
 
+/// Who is not rung of those who were invited, and the commit to wait for.
+type Invited = (Vec<UnavailableView>, Durable);
+
 #[derive(Serialize)]
 struct InvitedView {
     unavailable: Vec<UnavailableView>,
@@ -72,19 +75,41 @@ pub enum Intent {
 }
 
 impl App {
-    /// Joins or answers; joining twice is joining once. Answers `{call, token, iceServers,
-    /// participants}`.
-    pub async fn join(
-        &self,
+    pub(super) async fn join_here(
+        self: &Arc<Self>,
         id: CallId,
         user: &UserId,
         settings: Settings,
         device: Option<DeviceId>,
     ) -> Result<Box<RawValue>, AppError> {
-        self.pace(Rule::Join, user)?;
-        let joined = self.admission.decide([user], || self.let_in(id, user, settings, device));
+        let joined = match self.cluster() {
+            None => self.admission.decide([user], || self.let_in(id, user, settings, device)),
+            Some(cluster) => {
+                Box::pin(self.let_in_claimed(cluster, id, user, (settings, device))).await
+            }
+        };
         let joined = self.or_past(joined, id, user, Intent::Join).await?;
         self.joined(user, joined).await
+    }
+
+    /// Takes `user` in where no other node can at the same time.
+    async fn let_in_claimed(
+        self: &Arc<Self>,
+        cluster: &Cluster,
+        id: CallId,
+        user: &UserId,
+        (settings, device): (Settings, Option<DeviceId>),
+    ) -> Result<Joined, AppError> {
+        let joined = self.calls.read(id, |call| call.is_joined(user));
+        // Who may not join is told so by the call, whatever else the user is in.
+        if joined == Some(false) && self.is_invited(id, user) {
+            self.claim(cluster, user, id, None).await?;
+        }
+        let joined = self.admission.decide([user], || self.let_in(id, user, settings, device));
+        if joined.is_err() {
+            App::withdraw_claims(cluster, id);
+        }
+        joined
     }
 
     /// Takes `user` into a call, or back into it, while nobody else decides about them.
@@ -95,8 +120,10 @@ impl App {
         settings: Settings,
         device: Option<DeviceId>,
     ) -> Result<Joined, AppError> {
-        // A call that the user may not join says so first, whatever else the user is in.
-        if let Some(other) = self.calls.joined_by(user, Some(id))
+        // A call that the user may not join says so first, whatever else the user is in. Among many nodes the
+        // user's place has been claimed.
+        if self.cluster().is_none()
+            && let Some(other) = self.calls.joined_by(user, Some(id))
             && self.is_invited(id, user)
         {
             return Err(AppError::AlreadyInCall(other));
@@ -117,6 +144,7 @@ impl App {
     ) -> Result<Box<RawValue>, AppError> {
         let Joined { facts, pass, durable } = joined;
         durable.await?;
+        self.kept(facts.call.id).await?;
         json(&JoinedView {
             details: CallDetails::from(&facts),
             token: self.ticket(facts.call.id, user, pass.as_ref())?,
@@ -157,9 +185,7 @@ impl App {
             .unwrap_or(false)
     }
 
-    /// Says no.
-    pub async fn decline(&self, id: CallId, user: &UserId) -> Result<(), AppError> {
-        self.pace(Rule::Leave, user)?;
+    pub(super) async fn decline_here(&self, id: CallId, user: &UserId) -> Result<(), AppError> {
         match self.carry_out(id, user, Command::Decline { user: user.clone() }).await {
             // Who started a call has nothing to decline, while it is live and after.
             Err(AppError::Refused(Refusal::Over)) => match self.facts(id).await? {
@@ -170,9 +196,7 @@ impl App {
         }
     }
 
-    /// Hangs up: ends, cancels, leaves or declines, by who the user is.
-    pub async fn end(&self, id: CallId, user: &UserId) -> Result<(), AppError> {
-        self.pace(Rule::Leave, user)?;
+    pub(super) async fn end_here(&self, id: CallId, user: &UserId) -> Result<(), AppError> {
         self.withdraw(id, user, Command::End { user: user.clone() }, Intent::Other).await
     }
 
@@ -191,7 +215,7 @@ impl App {
             Err(error) => Err(error),
             Ok(((), durable)) => match durable.await {
                 Err(error) if error.kind != Kind::Full => Err(error.into()),
-                Ok(()) | Err(_) => Ok(()),
+                Ok(()) | Err(_) => self.kept_or_later(id).await,
             },
         }
     }
@@ -200,7 +224,8 @@ impl App {
     async fn carry_out(&self, id: CallId, user: &UserId, command: Command) -> Result<(), AppError> {
         let done = self.change(id, command, |_, _| ());
         let ((), durable) = self.or_past(done, id, user, Intent::Other).await?;
-        Ok(durable.await?)
+        durable.await?;
+        self.kept_or_later(id).await
     }
 
     /// Where a call is not live, says why by what the store knows of it.
@@ -221,6 +246,10 @@ impl App {
     /// never belonged to it, or there never was one.
     pub async fn not_live(&self, id: CallId, user: &UserId, intent: Intent) -> AppError {
         let past = match self.facts(id).await {
+            // It passes from one node to another just now.
+            Ok(Some(it)) if self.cluster().is_some() && !it.call.state.is_terminal() => {
+                return AppError::Moved;
+            }
             Ok(Some(past)) => past,
             Ok(None) => return AppError::NoSuchCall,
             Err(error) => return error,
@@ -237,9 +266,11 @@ impl App {
         refusal.into()
     }
 
-    /// A new token, for one who has joined. Answers `{token, iceServers}`.
-    pub async fn token(&self, id: CallId, user: &UserId) -> Result<Box<RawValue>, AppError> {
-        self.pace(Rule::Token, user)?;
+    pub(super) async fn token_here(
+        &self,
+        id: CallId,
+        user: &UserId,
+    ) -> Result<Box<RawValue>, AppError> {
         let standing = self.calls.read(id, |call| {
             let member = call.participant(user).ok_or(Refusal::Forbidden)?;
             if call.state.is_terminal() {
@@ -258,19 +289,20 @@ impl App {
         })
     }
 
-    /// Changes what the user sends.
-    pub async fn set(&self, id: CallId, user: &UserId, settings: Settings) -> Result<(), AppError> {
-        self.pace(Rule::Toggle, user)?;
+    pub(super) async fn set_here(
+        &self,
+        id: CallId,
+        user: &UserId,
+        settings: Settings,
+    ) -> Result<(), AppError> {
         self.carry_out(id, user, Command::Change { user: user.clone(), settings }).await
     }
 
-    /// A device of the user rings.
-    pub async fn rings(&self, id: CallId, user: &UserId) -> Result<(), AppError> {
+    pub(super) async fn rings_here(&self, id: CallId, user: &UserId) -> Result<(), AppError> {
         self.withdraw(id, user, Command::Rings { user: user.clone() }, Intent::Other).await
     }
 
-    /// The user's media is up, as the client says; LiveKit is asked whether that is so.
-    pub async fn media_up(&self, id: CallId, user: &UserId) -> Result<(), AppError> {
+    pub(super) async fn media_up_here(&self, id: CallId, user: &UserId) -> Result<(), AppError> {
         let command = Command::MediaUp { user: user.clone(), session: None };
         self.carry_out(id, user, command).await?;
         if self.livekit().is_some() {
@@ -279,47 +311,71 @@ impl App {
         Ok(())
     }
 
-    /// Turns off what another participant sends.
-    pub async fn mute(
+    pub(super) async fn mute_here(
         &self,
         id: CallId,
         by: &UserId,
         (user, off): (UserId, Sent),
     ) -> Result<(), AppError> {
-        self.pace(Rule::Toggle, by)?;
         self.carry_out(id, by, Command::Mute { by: by.clone(), user, off }).await
     }
 
-    /// Throws a user out for good.
-    pub async fn remove(&self, id: CallId, by: &UserId, user: UserId) -> Result<(), AppError> {
-        self.carry_out(id, by, Command::Remove { by: by.clone(), user }).await
+    pub(super) async fn remove_here(
+        &self,
+        id: CallId,
+        by: &UserId,
+        user: UserId,
+    ) -> Result<(), AppError> {
+        self.carry_out(id, by, Command::Remove { by: by.clone(), user }).await?;
+        self.kept(id).await
     }
 
-    /// Adds users to a live call, or rings them again. Answers `{unavailable}`.
-    pub async fn invite(
-        &self,
+    pub(super) async fn invite_here(
+        self: &Arc<Self>,
         id: CallId,
         by: &UserId,
         users: &[UserId],
     ) -> Result<Box<RawValue>, AppError> {
-        let invited = self.admission.decide(users, || {
-            let joined = self.calls.read(id, |call| call.is_joined(by)).unwrap_or(false);
-            // Who may not invite is told so by the call, and spends nobody's invitations.
-            let (invitees, mut unavailable) =
-                if joined { self.callable(by, users, Some(id))? } else { Callable::default() };
-            let command = Command::Invite { by: by.clone(), invitees };
-            let (more, durable) = self.change(id, command, |_, applied| unavailable_of(applied))?;
-            unavailable.extend(more);
-            Ok((unavailable, durable))
-        });
+        // Who may not invite is told so by the call, and spends nobody's invitations.
+        let joined = self.calls.read(id, |call| call.is_joined(by)).unwrap_or(false);
+        let invited = match self.cluster().filter(|_| joined) {
+            Some(cluster) => {
+                let callable = Box::pin(self.callable_anywhere(cluster, by, users, id)).await;
+                let invited = callable.and_then(|it| self.invite_called(id, by, it));
+                // What was claimed for those who were not rung after all goes again.
+                App::withdraw_claims(cluster, id);
+                invited
+            }
+            None => self.admission.decide(users, || {
+                let callable =
+                    if joined { self.callable(by, users, Some(id))? } else { Callable::default() };
+                self.invite_called(id, by, callable)
+            }),
+        };
         let (unavailable, durable) = self.or_past(invited, id, by, Intent::Other).await?;
         durable.await?;
+        self.kept(id).await?;
         json(&InvitedView { unavailable })
     }
 
-    /// Stores and rates a quality sample.
-    pub async fn sample(&self, id: CallId, user: &UserId, sample: Sample) -> Result<(), AppError> {
-        self.rates.check(Rule::Quality, Key::InCall(user.clone(), id))?;
+    fn invite_called(
+        &self,
+        id: CallId,
+        by: &UserId,
+        (invitees, mut unavailable): Callable,
+    ) -> Result<Invited, AppError> {
+        let command = Command::Invite { by: by.clone(), invitees };
+        let (more, durable) = self.change(id, command, |_, applied| unavailable_of(applied))?;
+        unavailable.extend(more);
+        Ok((unavailable, durable))
+    }
+
+    pub(super) async fn sample_here(
+        &self,
+        id: CallId,
+        user: &UserId,
+        sample: Sample,
+    ) -> Result<(), AppError> {
         let quality = sample.rate();
         let command = Command::Sampled { user: user.clone(), quality };
         let participant = |call: &Call| call.participant(user).map(|it| it.id);
@@ -345,7 +401,7 @@ mod tests {
     use crate::app::error::Code;
     use crate::app::fixture::{House, user};
 
-    async fn codes(app: &App, call: CallId, name: &str) -> [Option<Code>; 5] {
+    async fn codes(app: &Arc<App>, call: CallId, name: &str) -> [Option<Code>; 5] {
         let name = &user(name);
         let code = |error: AppError| error.code();
         [

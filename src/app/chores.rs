@@ -111,6 +111,10 @@ impl App {
             self.rooms.look_and(call, Chore::new(Work::StopUnknown, BEGIN_ENDS));
             return Ok(());
         }
+        // What another node knows of is not known here.
+        if self.calls.read(call, |_| ()).is_none() && self.is_elsewhere(call).await? {
+            return Ok(());
+        }
         let found = livekit.egresses(call).await?;
         // Read after the list: what has begun meanwhile is known by now.
         let known = self.calls.read(call, |it| it.recording.as_ref().map(|it| it.id)).flatten();

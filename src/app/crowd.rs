@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::app::App;
 use crate::app::error::{AppError, Code};
-use crate::app::fixture::{Device, House, call_of, identity, request, user};
+use crate::app::fixture::{Chance, Device, House, call_of, identity, request, user};
 use crate::app::starting::Origin;
 use crate::app::tending::tend;
 use crate::call::command::Command;
@@ -29,18 +29,6 @@ const PARTICIPANTS_MAX: u16 = 3;
 const ROUNDS: usize = 20;
 /// Of each client, in each round.
 const TURNS: usize = 12;
-
-/// Numbers that look like chance (xorshift), the same for the same seed.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 33).unwrap() % end
-    }
-}
 
 /// What all have in common.
 #[derive(Clone)]

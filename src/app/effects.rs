@@ -1,5 +1,6 @@
 //! From a decided command to what everyone sees of it: journal first, then events.
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,8 @@ use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use crate::app::chores::{Chore, Work};
+use crate::app::cluster::Told;
+use crate::app::cluster::errand::Errand;
 use crate::app::error::AppError;
 use crate::app::{App, Deliveries};
 use crate::call::command::{Command, Effect, Event, Notice};
@@ -32,21 +35,23 @@ pub struct After {
     /// The call whose room has to be looked at.
     look: Option<CallId>,
     chores: Vec<Work>,
+    /// What other nodes have to know.
+    told: Option<Box<Told>>,
 }
 
 /// One event on its way to users' devices.
 #[derive(Debug)]
-struct Delivery {
-    to: Vec<UserId>,
-    except: Option<DeviceId>,
-    manner: Manner,
-    name: &'static str,
-    data: Arc<str>,
+pub(super) struct Delivery {
+    pub(super) to: Vec<UserId>,
+    pub(super) except: Option<DeviceId>,
+    pub(super) manner: Manner,
+    pub(super) name: Cow<'static, str>,
+    pub(super) data: Arc<str>,
 }
 
 /// How an event reaches devices.
 #[derive(Debug, Clone, Copy)]
-enum Manner {
+pub(super) enum Manner {
     /// The same for all.
     Plain,
     /// This call rings for so long: devices are asked to say that they ring.
@@ -76,7 +81,7 @@ impl App {
             let applied = call.apply(command, now)?;
             let seen = view(call, &applied);
             // Also where nothing changed: an answer that repeats another must not overtake its commit.
-            Ok((seen, submit(permit, call, &applied, None)))
+            Ok((seen, self.submit(permit, call, &applied, None)))
         });
         changed.ok_or(AppError::NoSuchCall)?
     }
@@ -93,7 +98,7 @@ impl App {
         let now = self.clock.now();
         let changed = self.calls.change(id, |call| {
             let applied = call.apply(command, now)?;
-            let durable = (!applied.is_noop()).then(|| submit(permit, call, &applied, None));
+            let durable = (!applied.is_noop()).then(|| self.submit(permit, call, &applied, None));
             Ok((view(call), durable))
         });
         changed.ok_or(AppError::NoSuchCall)?
@@ -121,7 +126,7 @@ impl App {
                 && let Ok(applied) = call.apply(command, now)
                 && !applied.is_noop()
             {
-                drop(submit(permit, call, &applied, None));
+                drop(self.submit(permit, call, &applied, None));
             }
         });
         Ok(())
@@ -129,11 +134,15 @@ impl App {
 
     /// Lets the events of one durable change leave.
     fn release(self: &Arc<Self>, after: After) {
+        if let Some(told) = &after.told {
+            self.spread(told, &after.deliveries);
+        }
         for delivery in after.deliveries {
             self.dispatch(&delivery);
         }
         if let Some(call) = after.retire {
             self.calls.retire(call);
+            self.forget_whereabouts(after.told.as_deref());
         }
         if let Some(call) = after.look {
             for work in after.chores {
@@ -143,7 +152,7 @@ impl App {
         }
     }
 
-    fn dispatch(self: &Arc<Self>, delivery: &Delivery) {
+    pub(super) fn dispatch(self: &Arc<Self>, delivery: &Delivery) {
         match delivery.manner {
             Manner::Plain => self.send(delivery),
             Manner::Rings(call, patience) => {
@@ -155,8 +164,20 @@ impl App {
         }
     }
 
+    /// A device of `user` has said that it rings.
+    fn has_rung(self: &Arc<Self>, call: CallId, user: UserId) {
+        if self.cluster().is_none() {
+            return self.nudge(call, Command::Rings { user });
+        }
+        let app = Arc::clone(self);
+        drop(tokio::spawn(async move {
+            // Refused, it is no more than a ring that nobody heard.
+            drop(Box::pin(app.ask(call, &user, Errand::Rings)).await);
+        }));
+    }
+
     fn send(&self, delivery: &Delivery) {
-        let packet = Packet::event(delivery.name, &[&delivery.data]);
+        let packet = Packet::event(&delivery.name, &[&delivery.data]);
         for user in &delivery.to {
             match &delivery.except {
                 None => self.hub.send(user.as_str(), &packet),
@@ -177,19 +198,19 @@ impl App {
             let servers = self.ice.ice_servers(user, self.clock.wall());
             let Ok(servers) = serde_json::to_string(&servers) else { continue };
             let data = format!("{envelope},\"iceServers\":{servers}}}");
-            self.hub.send(user.as_str(), &Packet::event(delivery.name, &[&data]));
+            self.hub.send(user.as_str(), &Packet::event(&delivery.name, &[&data]));
         }
     }
 
     /// Rings every device of `user`; the acknowledgement of one says that it rings. A device that
     /// leaves too many unanswered is rung all the same: many clients acknowledge nothing.
     fn ring(self: &Arc<Self>, call: CallId, user: &UserId, patience: Duration, it: &Delivery) {
-        let packet = Packet::event(it.name, &[&it.data]);
+        let packet = Packet::event(&it.name, &[&it.data]);
         for outlet in self.hub.outlets(user.as_str()) {
             let (app, user) = (Arc::clone(self), user.clone());
             let (plain, device) = (packet.clone(), outlet.clone());
             outlet.emit_with_ack(&packet, patience, move |answer| match answer {
-                Ok(_) => app.nudge(call, Command::Rings { user }),
+                Ok(_) => app.has_rung(call, user),
                 Err(AckError::TooMany) => device.send(&plain),
                 Err(AckError::Timeout | AckError::Disconnected) => {}
             });
@@ -213,54 +234,63 @@ pub fn unnamed_device(socket: SocketId) -> Option<DeviceId> {
     DeviceId::parse(&format!("socket:{socket}")).ok()
 }
 
-/// Gives the change of a call its place in the journal. Called under the call's lock, so that places
-/// follow the order of the changes.
-pub(super) fn submit(
-    permit: Permit<After>,
-    call: &Call,
-    applied: &Applied,
-    idempotency_key: IdempotencyKey,
-) -> Durable {
-    let mut after = After::default();
-    let (mut story, mut recordings) = (Vec::with_capacity(applied.effects.len()), Vec::new());
-    for effect in &applied.effects {
-        match effect {
-            Effect::Notify(notice) => {
-                let (event, delivery) = tell(call, notice);
-                // Credentials are nobody's story: who was away asks for new ones.
-                if !matches!(notice.event, Event::IceServers) {
-                    story.push(event);
+impl App {
+    /// Gives the change of a call its place in the journal. Called under the call's lock, so that places
+    /// follow the order of the changes.
+    pub(super) fn submit(
+        &self,
+        permit: Permit<After>,
+        call: &Call,
+        applied: &Applied,
+        idempotency_key: IdempotencyKey,
+    ) -> Durable {
+        let mut after = After::default();
+        let (mut story, mut recordings) = (Vec::with_capacity(applied.effects.len()), Vec::new());
+        for effect in &applied.effects {
+            match effect {
+                Effect::Notify(notice) => {
+                    let (event, delivery) = tell(call, notice);
+                    // Credentials are nobody's story: who was away asks for new ones.
+                    if !matches!(notice.event, Event::IceServers) {
+                        story.push(event);
+                    }
+                    after.deliveries.push(delivery);
                 }
-                after.deliveries.push(delivery);
+                Effect::CheckMedia => after.look = Some(call.id),
+                Effect::RecordingStarted(it) => recordings.push(it.record(call.id, None)),
+                Effect::RecordingStopped(it) => {
+                    after.chores.push(Work::Stop(Arc::clone(&it.egress)));
+                    recordings.push(it.record(call.id, Some(call.updated_at)));
+                }
+                Effect::Unavailable(..) | Effect::Noted => {}
             }
-            Effect::CheckMedia => after.look = Some(call.id),
-            Effect::RecordingStarted(it) => recordings.push(it.record(call.id, None)),
-            Effect::RecordingStopped(it) => {
-                after.chores.push(Work::Stop(Arc::clone(&it.egress)));
-                recordings.push(it.record(call.id, Some(call.updated_at)));
-            }
-            Effect::Unavailable(..) | Effect::Noted => {}
         }
+        if call.state.is_terminal() || !after.chores.is_empty() {
+            after.look = (call.media == MediaPath::Livekit).then_some(call.id);
+        }
+        if call.state.is_terminal() && !applied.is_noop() {
+            counter!(CALLS_ENDED_TOTAL, "state" => call.state.as_str()).increment(1);
+            tracing::debug!(call = %call.id, state = call.state.as_str(), "call over");
+        }
+        after.retire = call.state.is_terminal().then_some(call.id);
+        let live = !call.state.is_terminal();
+        // A call is plain data that always serialises.
+        let snapshot = (live || self.cluster().is_some())
+            .then(|| serde_json::to_string(call).unwrap_or_default());
+        after.told = snapshot.as_deref().and_then(|it| self.told(call, it));
+        let change = Change {
+            call: call.record(),
+            participants: applied
+                .changed(call)
+                .map(|it| it.record(call.id, call.updated_at))
+                .collect(),
+            story,
+            recordings,
+            live: snapshot.filter(|_| live),
+            idempotency_key,
+        };
+        permit.send(Record::Change(Box::new(change)), after)
     }
-    if call.state.is_terminal() || !after.chores.is_empty() {
-        after.look = (call.media == MediaPath::Livekit).then_some(call.id);
-    }
-    if call.state.is_terminal() && !applied.is_noop() {
-        counter!(CALLS_ENDED_TOTAL, "state" => call.state.as_str()).increment(1);
-        tracing::debug!(call = %call.id, state = call.state.as_str(), "call over");
-    }
-    after.retire = call.state.is_terminal().then_some(call.id);
-    // A call is plain data that always serialises.
-    let snapshot = || serde_json::to_string(call).unwrap_or_default();
-    let change = Change {
-        call: call.record(),
-        participants: applied.changed(call).map(|it| it.record(call.id, call.updated_at)).collect(),
-        story,
-        recordings,
-        live: (!call.state.is_terminal()).then(snapshot),
-        idempotency_key,
-    };
-    permit.send(Record::Change(Box::new(change)), after)
 }
 
 fn tell(call: &Call, notice: &Notice) -> (StoryEvent, Delivery) {
@@ -282,7 +312,7 @@ fn tell(call: &Call, notice: &Notice) -> (StoryEvent, Delivery) {
         data: Arc::clone(&data),
     };
     let (to, except) = (notice.to.clone(), notice.except.clone());
-    (story, Delivery { to, except, manner, name: encoded.name, data })
+    (story, Delivery { to, except, manner, name: Cow::Borrowed(encoded.name), data })
 }
 
 /// Lets events leave in the order of their commits, until the journal is closed. One task does it, so

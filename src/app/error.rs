@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
+use crate::app::cluster::errand::Failed;
 use crate::auth::Unauthorized;
+use crate::bus::error::BusError;
 use crate::call::command::Refusal;
 use crate::call::id::CallId;
 use crate::call::record::CallFacts;
@@ -65,9 +67,39 @@ pub enum Code {
     StorageFull,
     /// The store can't answer right now.
     HistoryUnavailable,
+    /// The other nodes can't be asked right now.
+    ClusterUnavailable,
 }
 
 impl Code {
+    /// Every code, in the order above.
+    pub const ALL: &'static [Self] = &[
+        Self::InvalidRequest,
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::NotInvited,
+        Self::Removed,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::AlreadyInCall,
+        Self::Busy,
+        Self::CallFull,
+        Self::NotJoined,
+        Self::CallOver,
+        Self::PayloadTooLarge,
+        Self::UnsupportedMediaType,
+        Self::RateLimited,
+        Self::Internal,
+        Self::Conflict,
+        Self::NoMediaServer,
+        Self::MediaUnavailable,
+        Self::RecordingUnavailable,
+        Self::Draining,
+        Self::StorageFull,
+        Self::HistoryUnavailable,
+        Self::ClusterUnavailable,
+    ];
+
     /// The word on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -94,7 +126,13 @@ impl Code {
             Self::Draining => "draining",
             Self::StorageFull => "storage_full",
             Self::HistoryUnavailable => "history_unavailable",
+            Self::ClusterUnavailable => "cluster_unavailable",
         }
+    }
+
+    /// The code that `text` names, if any.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|it| it.as_str() == text)
     }
 }
 
@@ -140,6 +178,15 @@ pub enum AppError {
     /// The store failed.
     #[error("the store can't do this right now")]
     Store(#[from] StoreError),
+    /// The other nodes can't be asked.
+    #[error("the other servers can't be reached right now; try again")]
+    Bus(#[from] BusError),
+    /// Another node did not do what it was asked.
+    #[error("{}", .0.message)]
+    Failed(Box<Failed>),
+    /// The call has another owner by now: it is to be asked.
+    #[error("the call has moved to another server; try again")]
+    Moved,
 }
 
 #[derive(Serialize)]
@@ -172,6 +219,8 @@ impl AppError {
             Self::Store(error) if error.kind == Kind::Full => Code::StorageFull,
             Self::Store(error) if error.kind == Kind::Closed => Code::Draining,
             Self::Store(_) => Code::HistoryUnavailable,
+            Self::Bus(_) | Self::Moved => Code::ClusterUnavailable,
+            Self::Failed(failed) => failed.code,
         }
     }
 
@@ -189,6 +238,9 @@ impl AppError {
             let error: &(dyn std::error::Error + 'static) = error;
             tracing::warn!(error, "the store failed a request");
         }
+        if let Self::Bus(error) = self {
+            tracing::debug!(%error, cause = ?error.cause, "the bus failed a request");
+        }
         if let Self::Media(error) = self {
             tracing::debug!(error = error.in_full(), "LiveKit failed a request");
         }
@@ -199,6 +251,7 @@ impl AppError {
         match self {
             Self::AlreadyInCall(call_id) => to_raw_value(&OtherCall { call_id: *call_id }).ok(),
             Self::Busy(facts) => to_raw_value(&BusyCall { call: CallView::from(&facts.call) }).ok(),
+            Self::Failed(failed) => failed.data.clone(),
             Self::Malformed(_)
             | Self::Unauthorized(_)
             | Self::Refused(_)
@@ -209,7 +262,9 @@ impl AppError {
             | Self::RecordingUnavailable
             | Self::Draining
             | Self::Internal
-            | Self::Store(_) => None,
+            | Self::Store(_)
+            | Self::Bus(_)
+            | Self::Moved => None,
         }
     }
 
@@ -219,9 +274,13 @@ impl AppError {
         const SOON: Duration = Duration::from_secs(2);
         match self {
             Self::RateLimited(limited) => Some(limited.retry_after),
-            Self::Draining | Self::Store(_) | Self::Media(_) | Self::RecordingUnavailable => {
-                Some(SOON)
-            }
+            Self::Draining
+            | Self::Store(_)
+            | Self::Media(_)
+            | Self::RecordingUnavailable
+            | Self::Bus(_)
+            | Self::Moved => Some(SOON),
+            Self::Failed(failed) => failed.retry_after_ms.map(Duration::from_millis),
             Self::Malformed(_)
             | Self::Unauthorized(_)
             | Self::Refused(_)

@@ -1,5 +1,6 @@
 //! A service in a folder of its own, with clients whose mail can be read, for tests.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,33 +52,7 @@ impl House {
     /// The same with parts of one's own.
     pub(crate) fn with(change: impl FnOnce(&mut Parts)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config = Config::load(|_| None).unwrap();
-        let limits = CallLimits {
-            ringing: Duration::from_mins(1),
-            connecting: Duration::from_secs(30),
-            reconnecting: Duration::from_secs(30),
-            alone: Duration::from_mins(1),
-            duration: Duration::from_hours(4),
-            participants: 8,
-            ice_renewal: None,
-        };
-        let mut parts = Parts {
-            clock: Clock::start(),
-            hub: Arc::new(Hub::new()),
-            store: Store::new(Sqlite::open(folder.path()).unwrap(), None),
-            journal: JournalOptions::default(),
-            ice: Ice::new(&config.media),
-            livekit: None,
-            rates: Limits::new(&Rates::off()),
-            settings: Settings {
-                limits,
-                sockets_per_user_max: 10,
-                rings_per_user_max: 5,
-                live_calls_max: 1000,
-                quality_check_interval: Duration::from_secs(5),
-                retention: RetentionOptions::default(),
-            },
-        };
+        let mut parts = parts(folder.path());
         change(&mut parts);
         let (app, deliveries) = App::open(parts).unwrap();
         let delivering = tokio::spawn(deliver(Arc::clone(&app), deliveries));
@@ -102,6 +77,50 @@ impl House {
     /// `user` answers.
     pub(crate) async fn joins(&self, user: &str, call: CallId) {
         self.app.join(call, &self::user(user), Media::default(), None).await.unwrap();
+    }
+}
+
+/// The parts of a service that keeps its calls in `folder`: its usual settings and no rates.
+pub(crate) fn parts(folder: &Path) -> Parts {
+    let config = Config::load(|_| None).unwrap();
+    let limits = CallLimits {
+        ringing: Duration::from_mins(1),
+        connecting: Duration::from_secs(30),
+        reconnecting: Duration::from_secs(30),
+        alone: Duration::from_mins(1),
+        duration: Duration::from_hours(4),
+        participants: 8,
+        ice_renewal: None,
+    };
+    Parts {
+        clock: Clock::start(),
+        hub: Arc::new(Hub::new()),
+        store: Store::new(Sqlite::open(folder).unwrap(), None),
+        journal: JournalOptions::default(),
+        ice: Ice::new(&config.media),
+        livekit: None,
+        bus: None,
+        rates: Limits::new(&Rates::off()),
+        settings: Settings {
+            limits,
+            sockets_per_user_max: 10,
+            rings_per_user_max: 5,
+            live_calls_max: 1000,
+            quality_check_interval: Duration::from_secs(5),
+            retention: RetentionOptions::default(),
+        },
+    }
+}
+
+/// Numbers that look like chance (xorshift), the same for the same seed.
+pub(crate) struct Chance(pub(crate) u64);
+
+impl Chance {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 33).unwrap() % end
     }
 }
 
@@ -141,7 +160,7 @@ pub(crate) struct Device {
 
 impl Device {
     /// A new socket of `name`.
-    pub(crate) fn connect(app: &App, name: &str) -> Self {
+    pub(crate) fn connect(app: &Arc<App>, name: &str) -> Self {
         let device = Self::outside(name);
         app.admit(&identity(name)).unwrap();
         app.welcome(&device.user, None, &device.outlet);
@@ -159,7 +178,7 @@ impl Device {
     }
 
     /// The socket is gone.
-    pub(crate) fn leave(&self, app: &App) {
+    pub(crate) fn leave(&self, app: &Arc<App>) {
         app.farewell(&self.user, None, self.outlet.id());
     }
 

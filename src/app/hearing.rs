@@ -4,6 +4,7 @@
 //! began, so that the end of an old one says nothing of a new one; and a look at the room
 //! ([`rooms`](crate::app::rooms)) finds what no report told.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::counter;
@@ -11,10 +12,11 @@ use quick_cache::sync::Cache;
 
 use crate::app::App;
 use crate::app::chores::{Chore, Work};
+use crate::app::cluster::errand::Errand;
 use crate::app::error::AppError;
 use crate::auth::Unauthorized;
 use crate::call::command::Command;
-use crate::call::id::CallId;
+use crate::call::id::{CallId, UserId};
 use crate::call::media::TAKEOVER;
 use crate::call::model::Call;
 use crate::call::participant::Settings;
@@ -65,7 +67,7 @@ fn is_off(settings: Settings) -> bool {
 
 impl App {
     /// Takes a report of LiveKit; `authorization` is its header as it came, `body` its raw bytes.
-    pub async fn hear(&self, authorization: &str, body: &[u8]) -> Result<(), AppError> {
+    pub async fn hear(self: &Arc<Self>, authorization: &str, body: &[u8]) -> Result<(), AppError> {
         let count = |what: &'static str| {
             counter!(LIVEKIT_WEBHOOKS_TOTAL, "outcome" => what).increment(1);
         };
@@ -90,12 +92,21 @@ impl App {
             return Ok(());
         }
         count("taken");
+        let id = heard.id.clone();
+        // No user asks: it is LiveKit that tells. The word is one that ids may be.
+        let Ok(nobody) = UserId::parse("livekit") else { return Err(AppError::Internal) };
+        let asked = self.ask(call, &nobody, Errand::Hear(Box::new(heard))).await;
+        // What could not be noted may come again.
+        asked.map(drop).inspect_err(|_| self.heard.forget(&id))
+    }
+
+    /// Takes a report about a call that is here, or nowhere.
+    pub(super) async fn hear_here(&self, heard: Webhook) -> Result<(), AppError> {
+        let Some(call) = heard.call else { return Ok(()) };
         let late = self.clock.wall().since(heard.at) > AGE_MAX;
         match heard {
-            Webhook { id, news: News::Egress(progress), .. } => {
-                let noted = self.recording_progress(call, &progress).await;
-                // What could not be noted may come again.
-                noted.inspect_err(|_| self.heard.forget(&id))
+            Webhook { news: News::Egress(progress), .. } => {
+                self.recording_progress(call, &progress).await
             }
             Webhook { news, .. } => {
                 self.believe(call, news, late);

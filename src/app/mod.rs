@@ -4,14 +4,17 @@
 //! its place in the journal before the lock is gone, the events leave once it is durable. So events of
 //! one call leave in the order in which they happened, and nothing is told that could be lost.
 
+mod asking;
 pub mod calls;
 mod chores;
+pub mod cluster;
 pub mod effects;
 pub mod error;
 pub mod hearing;
 mod looks;
 pub mod presence;
 mod queries;
+mod recent;
 mod recordings;
 mod relay;
 pub mod rooms;
@@ -25,13 +28,14 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::app::chores::{Chore, Work};
+use crate::app::cluster::Cluster;
 use crate::app::effects::After;
 use crate::app::hearing::Heard;
 use crate::app::looks::Rooms;
 use crate::app::presence::Presence;
-use crate::app::recordings::{Beginning, LATE_START};
-use crate::app::starting::RecentStarts;
+use crate::app::recent::RecentStarts;
+use crate::app::recordings::Beginning;
+use crate::bus::directory::Bus;
 use crate::call::id::UserId;
 use crate::call::model::{Call, Limits};
 use crate::clock::Clock;
@@ -84,6 +88,8 @@ pub struct Parts {
     pub ice: Ice,
     /// The media server; without one, calls are peer to peer.
     pub livekit: Option<LiveKit>,
+    /// The way to other nodes; without one, this is the only one.
+    pub bus: Option<Bus>,
     /// Rates per user and address.
     pub rates: Rates,
     /// What the app goes by.
@@ -109,6 +115,7 @@ pub struct App {
     rooms: Rooms,
     heard: Heard,
     beginning: Beginning,
+    cluster: Option<Cluster>,
     settings: Settings,
     draining: AtomicBool,
 }
@@ -120,10 +127,12 @@ pub type Opened = (Arc<App>, Deliveries);
 pub struct Deliveries(mpsc::Receiver<Vec<After>>);
 
 impl App {
-    /// Opens the journal and brings the live calls back, with the time that remains on their timers.
+    /// Opens the journal and brings the live calls back, with the time that remains on their timers; one of
+    /// many nodes does so once it knows that no other has them ([`cluster`]).
     pub fn open(parts: Parts) -> Result<Opened, StoreError> {
         let (sender, receiver) = mpsc::channel(DELIVERY_BATCHES_MAX);
         let snapshots = parts.store.local().live_snapshots()?;
+        let alone = parts.bus.is_none();
         let journal = Journal::open(parts.store.local(), parts.journal, move |batch| {
             if sender.blocking_send(batch).is_err() {
                 tracing::debug!("events of the last changes have nobody left to go to");
@@ -144,10 +153,13 @@ impl App {
             rooms: Rooms::default(),
             heard: Heard::default(),
             beginning: Beginning::default(),
+            cluster: parts.bus.map(Cluster::new),
             settings: parts.settings,
             draining: AtomicBool::new(false),
         };
-        app.restore(&snapshots);
+        if alone {
+            app.restore(&snapshots);
+        }
         Ok((Arc::new(app), Deliveries(receiver)))
     }
 
@@ -157,12 +169,7 @@ impl App {
             match serde_json::from_str::<Call>(snapshot) {
                 Ok(mut call) => {
                     call.restore(now);
-                    if self.livekit().is_some_and(|it| it.records()) {
-                        // One whose begin, or end, was not carried out before the process ended; its begin
-                        // may be late.
-                        let stop = Chore::new(Work::StopUnknown, LATE_START);
-                        self.rooms.look_and(call.id, stop);
-                    }
+                    self.stop_unknown_later(call.id);
                     self.calls.insert(call, |_| ());
                 }
                 Err(error) => tracing::error!(%error, "a live call can't be read back"),
@@ -221,8 +228,10 @@ impl App {
         self.rates.check(rule, Key::User(user.clone()))
     }
 
+    /// Whether `user` has a socket, here or, as far as calls of this node go, at another node.
     fn is_online(&self, user: &UserId) -> bool {
-        self.presence.has(user)
+        let elsewhere = |it: &Cluster| it.has(user);
+        self.presence.has(user) || self.cluster.as_ref().is_some_and(elsewhere)
     }
 }
 

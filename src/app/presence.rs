@@ -37,7 +37,7 @@ pub(super) struct Presence {
 }
 
 /// A user who is connected.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Present {
     /// Who.
@@ -63,6 +63,11 @@ pub struct TooManySockets;
 impl Presence {
     pub(super) fn has(&self, user: &UserId) -> bool {
         self.users.contains_key(user)
+    }
+
+    /// How many sockets of `user` are here.
+    pub(super) fn count(&self, user: &UserId) -> usize {
+        self.users.get(user).map_or(0, |it| it.sockets)
     }
 
     /// Counts a socket in; says whether it is the user's first.
@@ -102,31 +107,36 @@ impl App {
     }
 
     /// Lets a socket hear its user's events from now on, and tells it what is going on.
-    pub fn welcome(&self, user: &UserId, device: Option<&DeviceId>, outlet: &Outlet) {
+    pub fn welcome(self: &Arc<Self>, user: &UserId, device: Option<&DeviceId>, outlet: &Outlet) {
         self.hub.join(user.as_str(), outlet);
         if let Some(device) = device {
             self.hub.join(&device_room(user, device), outlet);
         }
-        if let Ok(sync) = self.sync(user) {
+        if self.cluster().is_some() {
+            self.arrive(user, outlet);
+        } else if let Ok(sync) = self.sync(user) {
             outlet.send(&Packet::event("call:sync", &[sync.get()]));
         }
     }
 
     /// A socket of `user` that was counted in is gone.
-    pub fn farewell(&self, user: &UserId, device: Option<&DeviceId>, socket: SocketId) {
+    pub fn farewell(self: &Arc<Self>, user: &UserId, device: Option<&DeviceId>, socket: SocketId) {
         self.hub.leave(user.as_str(), socket);
         if let Some(device) = device {
             self.hub.leave(&device_room(user, device), socket);
         }
         if self.presence.leave(user) {
             self.heed(user);
+            if self.cluster().is_some() {
+                self.depart(user);
+            }
         }
     }
 
     /// Tells the calls that `user` has joined whether the user can be reached. One who comes and one
     /// who goes may overtake each other on the way here, so what a call is told is read under its lock:
     /// whoever looks last has seen both.
-    fn heed(&self, user: &UserId) {
+    pub(super) fn heed(&self, user: &UserId) {
         let standing = |call: &Call| {
             let (joined, user) = (call.is_joined(user), user.clone());
             let here = self.is_online(&user);
@@ -186,7 +196,7 @@ impl App {
         self.presence.sockets.load(Ordering::Relaxed)
     }
 
-    /// Everyone who is connected, in the order of their ids.
+    /// Everyone who is connected here, in the order of their ids.
     pub fn present(&self) -> Vec<Present> {
         let view = |it: dashmap::mapref::multiple::RefMulti<'_, UserId, Here>| Present {
             user_id: it.key().clone(),

@@ -1,5 +1,6 @@
 //! Looking at calls: one, the active ones, history, statistics, quality, what was missed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -27,8 +28,8 @@ use crate::wire::time::Iso;
 const RESUME_EVENTS_MAX: u16 = 200;
 
 #[derive(Serialize)]
-struct CallList<'a> {
-    calls: Vec<CallEntry<'a>>,
+struct CallList {
+    calls: Vec<Box<RawValue>>,
 }
 
 #[derive(Serialize)]
@@ -155,10 +156,30 @@ impl App {
     /// The facts of a call, live or past.
     pub(super) async fn facts(&self, id: CallId) -> Result<Option<CallFacts>, AppError> {
         let now = self.clock.now();
-        match self.calls.read(id, |call| CallFacts::of(call, now)) {
-            Some(facts) => Ok(Some(facts)),
-            None => Ok(Box::pin(self.store.call(id)).await?),
+        if let Some(facts) = self.calls.read(id, |call| CallFacts::of(call, now)) {
+            return Ok(Some(facts));
         }
+        // What has just ended at another node may not be in the store yet.
+        let late = self.late(id).await;
+        let told = |it: &CallFacts| !it.call.recorded || !it.call.state.is_terminal();
+        if late.as_ref().is_some_and(told) {
+            return Ok(late);
+        }
+        let stored = Box::pin(self.store.call(id)).await;
+        // A recording's file is there after the end, and then the store alone hears of it.
+        let Some(mut late) = late else { return Ok(stored?) };
+        if let Ok(Some(stored)) = stored {
+            late.call.recording_url = stored.call.recording_url.or(late.call.recording_url);
+        }
+        Ok(Some(late))
+    }
+
+    /// The facts of a call that another node has, or had until lately.
+    async fn late(&self, id: CallId) -> Option<CallFacts> {
+        let cluster = self.cluster()?;
+        let found = cluster.bus.call(id).await.ok()??;
+        let call: Call = serde_json::from_slice(&found.snapshot).ok()?;
+        Some(CallFacts::of(&call, self.clock.now()))
     }
 
     /// The facts of a call that `user` belongs to.
@@ -168,25 +189,26 @@ impl App {
         Ok(facts)
     }
 
-    /// `{call, participants}`.
-    pub async fn call(&self, id: CallId, user: &UserId) -> Result<Box<RawValue>, AppError> {
-        self.pace(Rule::Read, user)?;
+    pub(super) async fn call_here(
+        &self,
+        id: CallId,
+        user: &UserId,
+    ) -> Result<Box<RawValue>, AppError> {
         json(&CallDetails::from(&self.own_facts(id, user).await?))
     }
 
     /// The user's live calls, newest first; a call one was removed from is no longer one's own.
-    pub fn active(&self, user: &UserId) -> Result<Box<RawValue>, AppError> {
+    pub async fn active(self: &Arc<Self>, user: &UserId) -> Result<Box<RawValue>, AppError> {
         self.pace(Rule::Read, user)?;
-        let now = self.clock.now();
-        let own = |call: &Call| {
-            let member = call.participant(user)?;
-            let belongs = member.connection != ConnectionState::Removed;
-            (belongs && !call.state.is_terminal()).then(|| CallFacts::of(call, now))
-        };
-        let mut calls: Vec<CallFacts> =
-            self.calls.of(user).iter().filter_map(|id| self.calls.read(*id, own)?).collect();
-        calls.sort_by_key(|it| std::cmp::Reverse((it.call.created_at, it.call.id)));
-        json(&CallList { calls: calls.iter().map(CallEntry::from).collect() })
+        json(&CallList { calls: Box::pin(self.gather(user, false, None)).await.calls })
+    }
+
+    /// The call as it is listed for `user`, if it belongs to the user's live ones.
+    pub(super) fn listed_for(&self, call: &Call, user: &UserId) -> Option<Box<RawValue>> {
+        let member = call.participant(user)?;
+        let belongs = member.connection != ConnectionState::Removed;
+        let facts = CallFacts::of(call, self.clock.now());
+        (belongs && !call.state.is_terminal()).then(|| json(&CallEntry::from(&facts)).ok())?
     }
 
     /// A page of the user's history.
@@ -234,39 +256,46 @@ impl App {
         json(&StatsView::from(self.stats(window).await?))
     }
 
-    /// Quality per participant.
-    pub async fn quality(&self, id: CallId, user: &UserId) -> Result<Box<RawValue>, AppError> {
-        self.pace(Rule::Read, user)?;
+    pub(super) async fn quality_here(
+        &self,
+        id: CallId,
+        user: &UserId,
+    ) -> Result<Box<RawValue>, AppError> {
         self.own_facts(id, user).await?;
         let summaries = self.store.quality(id).await?;
         json(&QualityList { participants: summaries.iter().map(QualityView::from).collect() })
     }
 
-    /// What a device that just connected has to know of the user's live calls.
-    pub(super) fn sync(&self, user: &UserId) -> Result<Box<RawValue>, AppError> {
-        let now = self.clock.now();
-        let heard = |call: &Call| {
-            let listens = call.participant(user).is_some_and(Participant::listens);
-            if listens && !call.state.is_terminal() { sync_call(call, user, now) } else { None }
-        };
-        let own = self.calls.of(user);
-        let calls = own.iter().filter_map(|id| self.calls.read(*id, heard)?).collect();
-        let quality_check_interval = millis(self.settings.quality_check_interval);
-        let ringing_timeout = millis(self.settings.limits.ringing);
-        json(&Sync { calls, timestamp: Iso(now), quality_check_interval, ringing_timeout })
+    /// The call as a device of `user` has to know it, if the user hears of it.
+    pub(super) fn heard_by(&self, call: &Call, user: &UserId) -> Option<Box<RawValue>> {
+        let listens = call.participant(user).is_some_and(Participant::listens);
+        (listens && !call.state.is_terminal()).then(|| sync_call(call, user, self.clock.now()))?
     }
 
-    /// What `user` missed of a call after event `last_seq`: the events, or the whole state where they
-    /// are too many.
-    pub async fn resume(
+    /// What a device that just connected has to know of the user's live calls, where all of them are here.
+    pub(super) fn sync(&self, user: &UserId) -> Result<Box<RawValue>, AppError> {
+        self.sync_of(self.own_of(user, true).into_iter().map(|(_, call)| call).collect())
+    }
+
+    /// `call:sync` of these calls.
+    pub(super) fn sync_of(&self, calls: Vec<Box<RawValue>>) -> Result<Box<RawValue>, AppError> {
+        let quality_check_interval = millis(self.settings.quality_check_interval);
+        let ringing_timeout = millis(self.settings.limits.ringing);
+        let timestamp = Iso(self.clock.now());
+        let node = self.node_name();
+        json(&Sync { calls, timestamp, quality_check_interval, ringing_timeout, node })
+    }
+
+    pub(super) async fn resume_here(
         &self,
         id: CallId,
         user: &UserId,
         last_seq: u64,
     ) -> Result<Box<RawValue>, AppError> {
-        self.pace(Rule::Read, user)?;
         let facts = self.own_facts(id, user).await?;
-        if last_seq <= facts.call.seq {
+        // What happened before a call came here may be known to nobody but a node that is dead.
+        let since = self.calls.read(id, |call| call.taken_at).unwrap_or(0);
+        if last_seq <= facts.call.seq && last_seq >= since {
             let story = self.store.story(id, user, last_seq, RESUME_EVENTS_MAX).await?;
             if !story.more {
                 let events = story.events.iter().filter_map(ResumedEvent::read);

@@ -16,7 +16,6 @@ use crate::call::id::{CallId, UserId};
 use crate::call::model::Call;
 use crate::call::record::RecordingRecord;
 use crate::call::state::{CallType, MediaPath, RecordingStatus, Role};
-use crate::config::rates::Rule;
 use crate::media::egress::Progress;
 use crate::media::livekit::LiveKit;
 use crate::store::Record;
@@ -24,7 +23,7 @@ use crate::wire::reply::RecordingView;
 
 /// After how long a start that came to nothing may have come to something after all: LiveKit itself
 /// waits up to 22 s for its egress.
-pub(super) const LATE_START: Duration = Duration::from_secs(30);
+const LATE_START: Duration = Duration::from_secs(30);
 /// How long a file may take before LiveKit is asked what has become of it.
 const FILE_WAIT: Duration = Duration::from_mins(1);
 /// A file of which nobody has heard for so long will not come any more.
@@ -73,13 +72,11 @@ fn one(record: &RecordingRecord) -> Result<Box<RawValue>, AppError> {
 }
 
 impl App {
-    /// Begins to record a call. Answers `{recording}`.
-    pub async fn start_recording(
+    pub(super) async fn start_recording_here(
         self: &Arc<Self>,
         id: CallId,
         user: &UserId,
     ) -> Result<Box<RawValue>, AppError> {
-        self.pace(Rule::Read, user)?;
         let (livekit, call_type) = self.recordable(id, user).await?;
         if self.calls.read(id, |call| call.recording.is_some()).unwrap_or(false) {
             return Err(Refusal::Recording.into());
@@ -115,6 +112,10 @@ impl App {
             // The call ended, or its initiator left, while LiveKit was asked.
             self.rooms.look_and(id, Chore::new(Work::Stop(egress), Duration::ZERO));
             return Err(match noted {
+                // Another node has it now, and knows nothing of this recording.
+                Err(AppError::NoSuchCall) if self.is_elsewhere(id).await.unwrap_or(true) => {
+                    AppError::RecordingUnavailable
+                }
                 Err(AppError::NoSuchCall) => Refusal::Over.into(),
                 Err(error) => error,
                 Ok(_) => AppError::Internal,
@@ -124,13 +125,11 @@ impl App {
         Ok(record)
     }
 
-    /// Ends the recording of a call; its file comes later. Answers `{recording}`.
-    pub async fn stop_recording(
+    pub(super) async fn stop_recording_here(
         &self,
         id: CallId,
         user: &UserId,
     ) -> Result<Box<RawValue>, AppError> {
-        self.pace(Rule::Read, user)?;
         self.recordable(id, user).await?;
         let command = Command::StopRecording { by: user.clone() };
         let (stopped, durable) = self.change(id, command, |call, applied| {
@@ -147,15 +146,25 @@ impl App {
         one(&stopped.ok_or(AppError::Internal)?)
     }
 
-    /// The recordings of a call. Answers `{recordings}`.
-    pub async fn recordings(&self, id: CallId, user: &UserId) -> Result<Box<RawValue>, AppError> {
-        self.pace(Rule::Read, user)?;
+    pub(super) async fn recordings_here(
+        &self,
+        id: CallId,
+        user: &UserId,
+    ) -> Result<Box<RawValue>, AppError> {
         self.own_facts(id, user).await?;
         let found = self.store.recordings(id).await?;
         if found.is_empty() && self.livekit().is_none() {
             return Err(AppError::NoMediaServer);
         }
         json(&RecordingList { recordings: found.iter().map(RecordingView::from).collect() })
+    }
+
+    /// Ends what was begun for a call that was in another process, and whose begin, or end, that one did not carry
+    /// out before it ended; its begin may be late.
+    pub(super) fn stop_unknown_later(&self, call: CallId) {
+        if self.livekit().is_some_and(|it| it.records()) {
+            self.rooms.look_and(call, Chore::new(Work::StopUnknown, LATE_START));
+        }
     }
 
     /// Whether `user` may record the call, and by what. Whoever may not hears so before anything else.
@@ -198,7 +207,7 @@ impl App {
         let Some(livekit) = self.livekit() else { return Ok(()) };
         let goes_on = |call: &Call| call.recording.as_ref().is_some_and(|known| known.id == it.id);
         let known = self.calls.read(call, goes_on).unwrap_or(false)
-            || self.store.local().recordings(call).await?.iter().any(|known| known.id == it.id);
+            || self.store.recordings(call).await?.iter().any(|known| known.id == it.id);
         if !known && self.beginning.is_begun(call) {
             // It may be the one that is being begun: told again in a second, it will be known.
             return Err(AppError::RecordingUnavailable);

@@ -1,13 +1,12 @@
 //! Signaling between two participants, passed on without a look inside.
 
-use smallvec::SmallVec;
-
 use crate::app::App;
+use crate::app::cluster::Targets;
 use crate::app::error::AppError;
 use crate::call::command::Refusal;
 use crate::call::id::{CallId, UserId};
 use crate::call::model::Call;
-use crate::socketio::outlet::{Outlet, SocketId};
+use crate::socketio::outlet::SocketId;
 
 impl App {
     /// Where signaling from `from`'s `socket` to `to` goes: the device of `to` that last signaled in
@@ -18,9 +17,12 @@ impl App {
         id: CallId,
         (from, socket): (&UserId, SocketId),
         to: &UserId,
-    ) -> Result<SmallVec<[Outlet; 4]>, AppError> {
+    ) -> Result<Targets, AppError> {
         if from == to {
             return Err(Refusal::ToOneself.into());
+        }
+        if let Some(cluster) = self.cluster() {
+            return self.signal_targets_anywhere(cluster, id, (from, socket), to);
         }
         let last = self.calls.signal(id, (from, socket), to, |call| may_signal(call, from, to))?;
         let mut outlets = self.hub.outlets(to.as_str());
@@ -28,7 +30,7 @@ impl App {
             outlets.swap(0, index);
             outlets.truncate(1);
         }
-        Ok(outlets)
+        Ok(Targets { outlets, ..Targets::default() })
     }
 }
 
@@ -53,6 +55,7 @@ mod tests {
     use super::*;
     use crate::app::error::Code;
     use crate::app::fixture::{Device, House, user};
+    use crate::socketio::outlet::Outlet;
 
     /// Which of `devices` signaling reaches, or why none.
     fn check(
@@ -62,7 +65,8 @@ mod tests {
         devices: &[&Device],
     ) -> Result<Vec<usize>, Code> {
         let sender = (&from.user, from.outlet.id());
-        let outlets = app.signal_targets(call, sender, &user(to)).map_err(|it| it.code())?;
+        let targets = app.signal_targets(call, sender, &user(to)).map_err(|it| it.code())?;
+        let outlets = targets.outlets;
         let index = |outlet: &Outlet| devices.iter().position(|it| it.outlet.id() == outlet.id());
         Ok(outlets.iter().filter_map(index).collect())
     }

@@ -171,13 +171,17 @@ impl App {
     /// Makes the room of a call what it should be, and the call what the room says. Gives those who are
     /// in it.
     async fn tend_room(&self, livekit: &LiveKit, id: CallId) -> Result<Vec<Guest>, MediaError> {
+        if self.is_lost(id).await {
+            return Ok(Vec::new());
+        }
         let asked = self.clock.now();
         let room = livekit.room(id).await?;
         // Asked first: a call that is there by then was not being made after.
         let being_made = self.rooms.is_being_made(id);
         let Some(wanted) = self.calls.read(id, Wanted::of).flatten() else {
             // Others may have rooms there too, and LiveKit tells everybody of all.
-            if room.is_some_and(|it| it.ours) && !being_made {
+            let stray = room.is_some_and(|it| it.ours || it.formerly) && !being_made;
+            if stray && !self.is_elsewhere(id).await? {
                 livekit.delete_room(id).await?;
             }
             return Ok(Vec::new());
@@ -284,7 +288,7 @@ impl App {
         guest: &Guest,
     ) -> Result<(), MediaError> {
         let joined = self.calls.read(id, |call| call.is_joined(&guest.user)).unwrap_or(false);
-        if joined {
+        if joined || !self.is_still_ours(id).await? {
             return Ok(());
         }
         counter!(LIVEKIT_ROOMS_MENDED_TOTAL, "how" => "put_out").increment(1);
@@ -318,14 +322,18 @@ impl App {
             }
             let differs = match room {
                 None => call.created_at < asked,
-                Some(room) => room.participants != with_media(call) || is_in_doubt(call, since),
+                Some(room) => {
+                    !room.ours || room.participants != with_media(call) || is_in_doubt(call, since)
+                }
             };
             if differs {
                 self.rooms.look(call.id);
             }
         });
+        let keeps = self.keeps_strays();
         for (call, room) in rooms {
-            if room.ours && !self.rooms.is_being_made(call) {
+            let stray = (room.formerly || room.ours && keeps) && !self.rooms.is_being_made(call);
+            if stray && !self.is_elsewhere(call).await.unwrap_or(true) {
                 counter!(LIVEKIT_ROOMS_MENDED_TOTAL, "how" => "removed").increment(1);
                 self.rooms.look(call);
             }

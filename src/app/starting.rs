@@ -1,8 +1,8 @@
 //! Starting a call: idempotency, glare, who is busy, who is called too often.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use dashmap::DashMap;
 use metrics::counter;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::app::calls::Joined;
-use crate::app::effects::{json, submit};
+use crate::app::cluster;
+use crate::app::effects::json;
 use crate::app::error::AppError;
 use crate::auth::Identity;
 use crate::call::command::{Command, Effect, Invitee, Refusal, Start, Unavailable};
@@ -36,40 +37,11 @@ use crate::wire::request::StartRequest;
 /// How long the same key means the same call (contract, section 4).
 const IDEMPOTENCY: Duration = Duration::from_hours(24);
 
-/// How long a start is remembered in memory: until long after its key is in the store.
-const RECENT: Duration = Duration::from_mins(1);
-
 /// When to try again where this node has as many live calls as it may, or a user rings for as many.
-const FULL_HOUSE: Duration = Duration::from_secs(2);
+pub(super) const FULL_HOUSE: Duration = Duration::from_secs(2);
 
 /// Ownership of calls on a service of one node.
 const EPOCH: u64 = 1;
-
-type UserAndKey = (UserId, Box<str>);
-
-/// Starts so recent that their keys may not be in the store yet.
-#[derive(Default)]
-pub(super) struct RecentStarts(DashMap<UserAndKey, (CallId, Timestamp)>);
-
-impl RecentStarts {
-    fn find(&self, user: &UserId, key: &str) -> Option<CallId> {
-        self.0.get(&(user.clone(), key.into())).map(|it| it.0)
-    }
-
-    fn note(&self, user: &UserId, key: &str, call: CallId, now: Timestamp) {
-        self.0.insert((user.clone(), key.into()), (call, now));
-    }
-
-    /// The start is taken back.
-    fn forget(&self, user: &UserId, key: &str) {
-        self.0.remove(&(user.clone(), key.into()));
-    }
-
-    /// Forgets what is in the store by now.
-    pub(super) fn sweep(&self, now: Timestamp) {
-        self.0.retain(|_, (_, at)| now.since(*at) < RECENT);
-    }
-}
 
 /// What a start says of itself.
 #[derive(Debug, Clone, Default)]
@@ -102,7 +74,7 @@ struct StartedView<'a> {
 pub(super) type Callable = (Vec<Invitee>, Vec<UnavailableView>);
 
 /// What the users' standing makes of a start.
-enum Outcome {
+pub(super) enum Outcome {
     Same(CallId),
     Joined(Joined),
     /// Media goes through a room, which has to be there before anybody is rung.
@@ -116,16 +88,16 @@ enum Outcome {
 }
 
 /// What makes one call of a start.
-struct Ask<'a> {
-    caller: &'a Identity,
-    request: StartRequest,
-    from: Origin<'a>,
+pub(super) struct Ask<'a> {
+    pub(super) caller: &'a Identity,
+    pub(super) request: &'a StartRequest,
+    pub(super) from: Origin<'a>,
 }
 
 impl App {
     /// Starts a call; the same `key` by the same user within a day is the same call.
     pub async fn start(
-        &self,
+        self: &Arc<Self>,
         caller: &Identity,
         request: StartRequest,
         from: Origin<'_>,
@@ -134,7 +106,7 @@ impl App {
         if let Some(key) = key
             && let Some(facts) = self.earlier_start(&caller.user, key).await?
         {
-            return self.started_before(&facts, caller);
+            return self.started_before(&facts, &caller.user);
         }
         if self.is_draining() {
             return Err(AppError::Draining);
@@ -147,13 +119,31 @@ impl App {
         if self.calls.len() >= self.settings.live_calls_max {
             return Err(RateLimited { retry_after: FULL_HOUSE }.into());
         }
-        let ask = Ask { caller, request, from };
-        match self.decide_with_room(&ask).await? {
+        if self.cluster().is_some() {
+            let Origin { key, device } = from;
+            let (caller, key) = (caller.clone(), key.map(Box::from));
+            return self
+                .start_anywhere(cluster::starting::Start { caller, request, key, device })
+                .await;
+        }
+        let ask = Ask { caller, request: &request, from };
+        let outcome = self.decide_with_room(&ask).await?;
+        self.started_new(outcome, caller, key).await
+    }
+
+    /// What the one who started is told, once it is durable.
+    pub(super) async fn started_new(
+        &self,
+        outcome: Outcome,
+        caller: &Identity,
+        key: Option<&str>,
+    ) -> Result<Started, AppError> {
+        match outcome {
             Outcome::NeedsRoom => Err(AppError::Internal),
             Outcome::Same(call) => {
                 self.until_durable(call).await?;
                 let facts = self.facts(call).await?.ok_or(AppError::NoSuchCall)?;
-                self.started_before(&facts, caller)
+                self.started_before(&facts, &caller.user)
             }
             Outcome::Joined(joined) => {
                 let data = self.joined(&caller.user, joined).await?;
@@ -196,7 +186,7 @@ impl App {
     async fn earlier_start(&self, user: &UserId, key: &str) -> Result<Option<CallFacts>, AppError> {
         self.pace(Rule::Read, user)?;
         let since = self.clock.now().minus(IDEMPOTENCY);
-        let Some(call) = self.store.idempotent_start(user, key, since).await? else {
+        let Some(call) = self.store.idempotent_start_anywhere(user, key, since).await? else {
             return Ok(None);
         };
         let facts = self.facts(call).await?;
@@ -204,7 +194,7 @@ impl App {
     }
 
     /// A new call that can't be made durable is not started.
-    fn take_back(&self, call: CallId, caller: &UserId, key: Option<&str>) {
+    pub(super) fn take_back(&self, call: CallId, caller: &UserId, key: Option<&str>) {
         if let Some(key) = key {
             self.recent_starts.forget(caller, key);
         }
@@ -222,10 +212,26 @@ impl App {
         }
     }
 
-    fn started_before(&self, facts: &CallFacts, user: &Identity) -> Result<Started, AppError> {
-        let pass = self.calls.read(facts.call.id, |call| call.pass(&user.user)).flatten();
-        let data = self.started(facts, &user.user, pass.as_ref(), Vec::new())?;
+    fn started_before(&self, facts: &CallFacts, user: &UserId) -> Result<Started, AppError> {
+        let pass = self.calls.read(facts.call.id, |call| call.pass(user)).flatten();
+        let data = self.started(facts, user, pass.as_ref(), Vec::new())?;
         Ok(Started { data, created: false })
+    }
+
+    /// What the start of a call that is here was answered with, once more.
+    pub(super) async fn again_here(
+        &self,
+        id: CallId,
+        user: &UserId,
+    ) -> Result<Box<RawValue>, AppError> {
+        self.until_durable(id).await?;
+        let facts = self.own_facts(id, user).await?;
+        if facts.call.end_reason == Some(EndReason::Failed) {
+            // It was taken back: its key is free.
+            return Err(AppError::NoSuchCall);
+        }
+        self.kept(id).await?;
+        Ok(self.started_before(&facts, user)?.data)
     }
 
     fn started(
@@ -267,7 +273,9 @@ impl App {
             if self.livekit().is_some() && room.is_none() && rings {
                 return Ok(Outcome::NeedsRoom);
             }
-            self.make(ask, room)
+            let called = self.callable(&caller.user, users, None)?;
+            let call = room.unwrap_or_else(|| CallId(new_call_id(self.clock.now())));
+            self.make_called(ask, call, called)
         })
     }
 
@@ -282,17 +290,21 @@ impl App {
         self.calls.of(caller).into_iter().find(|id| self.calls.read(*id, rings).unwrap_or(false))
     }
 
-    fn make(&self, ask: &Ask<'_>, room: Option<CallId>) -> Result<Outcome, AppError> {
+    /// Makes the call, and rings those who may be called.
+    pub(super) fn make_called(
+        &self,
+        ask: &Ask<'_>,
+        id: CallId,
+        (invitees, mut unavailable): Callable,
+    ) -> Result<Outcome, AppError> {
         let Ask { caller, request, from } = ask;
         let key = from.key;
         let now = self.clock.now();
-        let (invitees, mut unavailable) =
-            self.callable(&caller.user, &request.participants, None)?;
         let permit = self.journal.reserve()?;
         let online = self.is_online(&caller.user);
         let (call, applied) = Call::start(
             Start {
-                id: room.unwrap_or_else(|| CallId(new_call_id(now))),
+                id,
                 epoch: EPOCH,
                 call_type: request.call_type,
                 media: if self.livekit().is_some() { MediaPath::Livekit } else { MediaPath::Peer },
@@ -316,7 +328,7 @@ impl App {
         }
         let (facts, pass) = (CallFacts::of(&call, now), call.pass(&caller.user));
         let durable =
-            self.calls.insert(call, |call| submit(permit, call, &applied, idempotency_key));
+            self.calls.insert(call, |call| self.submit(permit, call, &applied, idempotency_key));
         self.heed_since(&caller.user, online);
         Ok(Outcome::New { facts, pass, unavailable, durable })
     }
@@ -371,12 +383,12 @@ pub(super) fn unavailable_of(applied: &Applied) -> Vec<UnavailableView> {
 }
 
 /// Ids sort in the order of the invitation, so that a call's people stand in the same order for ever.
-fn new_participant_id() -> Uuid {
+pub(super) fn new_participant_id() -> Uuid {
     Uuid::now_v7()
 }
 
 /// Ids sort by creation, so that rows of one time lie together.
-fn new_call_id(now: Timestamp) -> Uuid {
+pub(super) fn new_call_id(now: Timestamp) -> Uuid {
     let seconds = u64::try_from(now.0.div_euclid(1000)).unwrap_or(0);
     let nanos = u32::try_from(now.0.rem_euclid(1000)).unwrap_or(0) * 1_000_000;
     Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos))
@@ -386,6 +398,7 @@ fn new_call_id(now: Timestamp) -> Uuid {
 mod tests {
     use super::*;
     use crate::app::fixture::{House, call_of, identity, request, user};
+    use crate::app::recent::RECENT;
 
     async fn start(house: &House, caller: &str, others: &[&str], key: &str) -> (bool, CallId) {
         let started = house

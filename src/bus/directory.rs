@@ -81,8 +81,8 @@ pub struct User {
     pub calling: Option<UserId>,
     /// The calls that the user belongs to: their owners, and how.
     pub calls: Vec<(CallId, NodeId, Mark)>,
-    /// The nodes that have sockets of the user.
-    pub nodes: Vec<NodeId>,
+    /// The nodes that have sockets of the user, and how many.
+    pub nodes: Vec<(NodeId, u32)>,
 }
 
 /// What reaches a node.
@@ -292,9 +292,11 @@ impl Bus {
         self.ask(Script::ForgetCall, &user_key(user), &[call.as_bytes()], Reply::user).await
     }
 
-    /// This node has sockets of `user` (`here`), or no longer. All that is then known of the user.
-    pub async fn attend(&self, user: &UserId, here: bool) -> Result<User, BusError> {
-        self.ask(Script::Attend, &user_key(user), &[self.mine(), flag(here)], Reply::user).await
+    /// This node has so many sockets of `user`. All that is then known of the user.
+    pub async fn attend(&self, user: &UserId, sockets: usize) -> Result<User, BusError> {
+        let sockets = sockets.to_string();
+        let args = [self.mine(), sockets.as_bytes()];
+        self.ask(Script::Attend, &user_key(user), &args, Reply::user).await
     }
 
     /// All that is known of the user.

@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     fn letter() -> impl Strategy<Value = Letter> {
-        let from = "[a-zA-Z0-9_-]{1,64}\\.[0-9a-f]{16}";
+        let from = "[a-zA-Z0-9_-]{1,64}\\.[0-9a-f]{20}";
         let numbers = (any::<u128>(), any::<u128>(), any::<[u64; 3]>());
         let rest = (vec("[A-Za-z0-9_.:@=-]{1,64}", 0..20), vec(any::<u8>(), 0..3000));
         (0..Kind::ALL.len(), numbers, from, rest).prop_map(|(kind, numbers, from, (to, body))| {
@@ -226,7 +226,7 @@ mod tests {
         let letter = Letter {
             kind: Kind::News,
             id: 1,
-            from: NodeId::parse("a.00000000000000ff").unwrap(),
+            from: NodeId::parse("a.000000000000000000ff").unwrap(),
             call: CallId(Uuid::from_u128(2)),
             epoch: 3,
             seq: 4,
@@ -244,7 +244,7 @@ mod tests {
             // Ownership, this event, the one before.
             &[0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 5],
             // From whom, to whom, and what.
-            &[18], b"a.00000000000000ff", &[0, 1, 3], b"bob", b"{}",
+            &[22], b"a.000000000000000000ff", &[0, 1, 3], b"bob", b"{}",
         ];
         assert_eq!(bytes, golden.concat());
         assert_eq!(Letter::decode(bytes.clone().into()), Some(letter));

@@ -130,7 +130,7 @@ fn note(user: &mut User, field: &Reply, value: &Reply) -> Option<()> {
             let (owner, mark) = value.split_once(' ')?;
             user.calls.push((CallId::parse(call)?, NodeId::parse(owner)?, Mark::parse(mark)?));
         }
-        Some(("n", node)) => user.nodes.push(NodeId::parse(node)?),
+        Some(("n", node)) => user.nodes.push((NodeId::parse(node)?, value.parse().ok()?)),
         _ => {}
     }
     Some(())
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_passed_over() {
-        let [call, node] = ["0193d5f0-0000-7000-8000-000000000001", "a.0000000000000001"];
+        let [call, node] = ["0193d5f0-0000-7000-8000-000000000001", "a.00000000000000000001"];
         let (known, odd) = (format!("c:{call}"), format!("c:{call}x"));
         let mark = format!("{node} r:bob");
         let at = format!("n:{node}");
@@ -180,11 +180,13 @@ mod tests {
                 NodeId::parse(node).unwrap(),
                 Mark::RungBy(bob),
             )],
-            nodes: vec![NodeId::parse(node).unwrap()],
+            nodes: vec![(NodeId::parse(node).unwrap(), 1)],
             ..User::default()
         };
         assert_eq!(user, wanted);
-        for value in ["", " ", "a.0000000000000001", "a.0000000000000001 ", "a.1 m", "x r: y"] {
+        for value in
+            ["", " ", "a.00000000000000000001", "a.00000000000000000001 ", "a.1 m", "x r: y"]
+        {
             assert_eq!(list(&[&known, value]).user().unwrap(), User::default(), "{value}");
         }
     }

@@ -236,8 +236,8 @@ return redis.call('HGETALL', KEYS[1])
 
 /// me, whether here -> the user.
 const ATTEND: &str = "
-if ARGV[2] == '1' then redis.call('HSET', KEYS[1], 'n:' .. ARGV[1], '1')
-else redis.call('HDEL', KEYS[1], 'n:' .. ARGV[1]) end
+if ARGV[2] == '0' then redis.call('HDEL', KEYS[1], 'n:' .. ARGV[1])
+else redis.call('HSET', KEYS[1], 'n:' .. ARGV[1], ARGV[2]) end
 redis.call('PEXPIRE', KEYS[1], 86400000)
 return redis.call('HGETALL', KEYS[1])
 ";

@@ -1,11 +1,15 @@
 //! What time does to a call. All deadlines are absolute, so that they survive a restart.
 
 use crate::call::command::{Effect, Event};
-use crate::call::machine::Step;
+use crate::call::machine::{Applied, Step};
 use crate::call::model::{Call, ENDING_SOON};
 use crate::call::participant::{Participant, Sockets};
 use crate::call::state::{ConnectionState, EndReason, MediaPath, State};
 use crate::call::time::Timestamp;
+
+/// What the number of the last event grows by when a call comes to another owner: more than one owner can tell
+/// of in a call's life without the others, few enough for thousands of owners within JSON's whole numbers.
+const SEQ_GAP: u64 = 1_000_000;
 
 impl Call {
     /// When time has to look at this call again; `None` once it is over. Every live call has one.
@@ -45,6 +49,17 @@ impl Call {
                 it.grace_deadline = Some(grace);
             }
         }
+    }
+
+    /// Brings a call to another owner, in a new epoch. Its events are numbered on from far above the last one
+    /// that is known here: the former owner may have told of some more. All of its participants count as changed.
+    pub fn take_over(&mut self, epoch: u64, now: Timestamp) -> Applied {
+        self.restore(now);
+        self.epoch = epoch;
+        self.seq = self.seq.saturating_add(SEQ_GAP);
+        self.taken_at = self.seq;
+        self.updated_at = now;
+        Applied::of_all(self)
     }
 }
 

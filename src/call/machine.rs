@@ -26,6 +26,13 @@ impl Applied {
         self.effects.is_empty() && self.touched == 0
     }
 
+    /// Nothing to tell, and everybody counts as changed.
+    pub(super) fn of_all(call: &Call) -> Self {
+        let bits = u32::try_from(call.participants.len()).unwrap_or(u32::MAX);
+        let touched = 1_u64.checked_shl(bits).map_or(u64::MAX, |it| it - 1);
+        Self { effects: Vec::new(), touched }
+    }
+
     /// The participants of `call` that changed.
     pub fn changed<'a>(&self, call: &'a Call) -> impl Iterator<Item = &'a Participant> {
         let touched = self.touched;
@@ -45,6 +52,7 @@ impl Call {
             id: start.id,
             epoch: start.epoch,
             seq: 0,
+            taken_at: 0,
             call_type: start.call_type,
             state: State::Initiating,
             initiator: start.initiator,

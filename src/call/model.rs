@@ -48,6 +48,9 @@ pub struct Call {
     pub epoch: u64,
     /// The number of the last event of this call.
     pub seq: u64,
+    /// What `seq` was when the call last came to another node; 0 where it has stayed with its first.
+    #[serde(default)]
+    pub taken_at: u64,
     /// Audio or video.
     pub call_type: CallType,
     /// Where the call stands.

@@ -12,7 +12,7 @@ use crate::call::state::{ConnectionState, Quality, Role};
 use crate::call::time::Timestamp;
 
 /// What a participant sends, or wants changed: `None` leaves a setting as it is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// Whether the microphone is on.
     pub audio: Option<bool>,

@@ -1,9 +1,11 @@
 //! Quality samples and how a connection is rated by them.
 
+use serde::{Deserialize, Serialize};
+
 use crate::call::state::Quality;
 
 /// One measurement by a client. Values are checked by `wire`: finite and not negative.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// Milliseconds.
     pub jitter: f64,

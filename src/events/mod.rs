@@ -18,12 +18,11 @@ use parking_lot::Mutex;
 use serde_json::value::RawValue;
 
 use crate::app::App;
-use crate::app::calls::Intent;
 use crate::app::effects::unnamed_device;
 use crate::app::error::AppError;
 use crate::app::presence::Expiry;
 use crate::auth::Verifier;
-use crate::call::id::{CallId, DeviceId, UserId};
+use crate::call::id::{DeviceId, UserId};
 use crate::config::rates::Rule;
 use crate::events::ask::Ask;
 use crate::events::reply::ReplyTo;
@@ -77,7 +76,7 @@ impl Events {
     fn react(&self, socket: &Socket<Session>, event: &Event<'_>) -> Reaction {
         if signal::Kind::of(event.name).is_some() {
             return match self.relay(socket, event) {
-                Err(AppError::NoSuchCall) => Ok(Some(self.not_relayed(socket, event))),
+                Err(AppError::NoSuchCall) => Ok(Some(self.relay_late(socket, event))),
                 relayed => relayed.map(|()| None),
             };
         }
@@ -89,18 +88,6 @@ impl Events {
         }
         let device = session.device.clone().or_else(|| unnamed_device(socket.id()));
         Ok(Some(Box::pin(ask.carry_out(Arc::clone(&self.app), session.user.clone(), device))))
-    }
-
-    /// Candidates often trail a call's end: the sender hears that it is over, not that it never was.
-    fn not_relayed(&self, socket: &Socket<Session>, event: &Event<'_>) -> Answering {
-        let call = ask::call_of(event).and_then(CallId::parse);
-        let (app, user) = (Arc::clone(&self.app), socket.session().user.clone());
-        Box::pin(async move {
-            Err(match call {
-                Some(call) => app.not_live(call, &user, Intent::Other).await,
-                None => AppError::NoSuchCall,
-            })
-        })
     }
 }
 

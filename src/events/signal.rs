@@ -1,15 +1,24 @@
 //! `webrtc:*`: from one participant's device to another's. The envelope is checked, the payload is
 //! passed on byte for byte.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use crate::app::App;
+use crate::app::calls::Intent;
+use crate::app::cluster::Signal;
 use crate::app::error::AppError;
 use crate::call::id::{CallId, UserId};
 use crate::config::rates::Rule;
-use crate::events::{Events, Session, wrong};
+use crate::events::{Answering, Events, Session, wrong};
 use crate::socketio::handler::{Event, Socket};
+use crate::socketio::outlet::SocketId;
 use crate::wire::fields::{Fields, Malformed};
+
+/// What of an event that is passed on is not its payload: ids and names of fields, at most.
+const ENVELOPE_BYTES: usize = 192;
 
 /// The three events of signaling.
 #[derive(Clone, Copy)]
@@ -26,6 +35,14 @@ impl Kind {
             "webrtc:answer" => Some(Self::Answer),
             "webrtc:ice_candidate" => Some(Self::Candidate),
             _ => None,
+        }
+    }
+
+    fn event(self) -> &'static str {
+        match self {
+            Self::Offer => "webrtc:offer",
+            Self::Answer => "webrtc:answer",
+            Self::Candidate => "webrtc:ice_candidate",
         }
     }
 
@@ -61,14 +78,17 @@ fn there<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<&'a RawVal
     <&RawValue>::deserialize(from).map(Some)
 }
 
-impl Events {
-    /// Passes signaling on.
-    pub(super) fn relay(
-        &self,
-        socket: &Socket<Session>,
-        event: &Event<'_>,
-    ) -> Result<(), AppError> {
-        self.pace(socket, Rule::Relay)?;
+/// Signaling that has been read.
+struct Read {
+    kind: Kind,
+    call: CallId,
+    target: UserId,
+    /// What the target gets.
+    data: Vec<u8>,
+}
+
+impl Read {
+    fn of(event: &Event<'_>, from: &UserId) -> Result<Self, AppError> {
         let kind = Kind::of(event.name).ok_or_else(|| wrong(event.name, "webrtc:*"))?;
         let argument = event.args.get(0).ok_or_else(|| wrong("no argument", "one JSON object"))?;
         let envelope: Envelope<'_> = serde_json::from_str(argument.get())
@@ -84,11 +104,50 @@ impl Events {
             Kind::Candidate => envelope.candidate,
         };
         let payload = payload.ok_or_else(|| missing(kind.field(), None, "the payload"))?;
-        let from = &socket.session().user;
-        for outlet in self.app.signal_targets(call, (from, socket.id()), &target)? {
-            outlet.send_event(event.name, |out| write(out, call, from, kind, payload));
+        let mut data = Vec::with_capacity(payload.get().len() + ENVELOPE_BYTES);
+        write(&mut data, call, from, kind, payload);
+        Ok(Self { kind, call, target, data })
+    }
+
+    fn pass_on(&self, app: &App, from: (&UserId, SocketId)) -> Result<(), AppError> {
+        let Self { kind, call, target, data } = self;
+        let targets = app.signal_targets(*call, from, target)?;
+        for outlet in &targets.outlets {
+            outlet.send_event(kind.event(), |out| out.extend_from_slice(data));
         }
+        let name = kind.event();
+        app.signal_elsewhere(
+            &targets,
+            Signal { call: *call, from: from.0, to: target, name, data },
+        );
         Ok(())
+    }
+}
+
+impl Events {
+    /// Passes signaling on.
+    pub(super) fn relay(
+        &self,
+        socket: &Socket<Session>,
+        event: &Event<'_>,
+    ) -> Result<(), AppError> {
+        self.pace(socket, Rule::Relay)?;
+        let from = &socket.session().user;
+        Read::of(event, from)?.pass_on(&self.app, (from, socket.id()))
+    }
+
+    /// Signaling in a call that is not known here: another node may have it. Candidates often trail a call's
+    /// end: the sender hears that it is over, not that it never was.
+    pub(super) fn relay_late(&self, socket: &Socket<Session>, event: &Event<'_>) -> Answering {
+        let (app, socket) = (Arc::clone(&self.app), socket.clone());
+        let read = Read::of(event, &socket.session().user);
+        Box::pin(async move {
+            let (read, user) = (read?, &socket.session().user);
+            if app.know_call(read.call, user).await {
+                return read.pass_on(&app, (user, socket.id())).map(|()| None);
+            }
+            Err(app.not_live(read.call, user, Intent::Other).await)
+        })
     }
 }
 

@@ -45,6 +45,7 @@ const STATUS: &[(&str, StatusCode)] = &[
     ("storage_full", StatusCode::SERVICE_UNAVAILABLE),
     ("history_unavailable", StatusCode::SERVICE_UNAVAILABLE),
     ("recording_unavailable", StatusCode::SERVICE_UNAVAILABLE),
+    ("cluster_unavailable", StatusCode::SERVICE_UNAVAILABLE),
 ];
 
 /// The status that goes with `code`; 500 for a code that is in no table.
@@ -376,7 +377,8 @@ mod tests {
             media_unavailable 503
             storage_full 503
             history_unavailable 503
-            recording_unavailable 503"]]
+            recording_unavailable 503
+            cluster_unavailable 503"]]
         .assert_eq(&table.join("\n"));
         assert_eq!(status_of("no such code"), StatusCode::INTERNAL_SERVER_ERROR);
     }

@@ -32,9 +32,12 @@ struct Health {
 }
 
 #[derive(Serialize)]
-struct Checked {
+struct Checked<'a> {
     status: &'static str,
     service: &'static str,
+    /// This one's name, where there are several nodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<&'a str>,
     checks: Checks,
     timestamp: Iso,
 }
@@ -80,7 +83,7 @@ struct Performance {
 }
 
 impl Checks {
-    /// `SQLite` is the journal and, without Postgres, the store too; the bus is this process.
+    /// `SQLite` is the journal and, without Postgres, the store too; without Redis the bus is this process.
     fn of(app: &App) -> Self {
         let journal = if app.journal_is_well() { "ok" } else { "failing" };
         let store = match app.postgres_is_well() {
@@ -93,7 +96,12 @@ impl Checks {
             Some(true) => "ok",
             Some(false) => "away",
         };
-        Self { journal, store, bus: "in_process", media }
+        let bus = match app.bus_is_well() {
+            None => "in_process",
+            Some(true) => "ok",
+            Some(false) => "away",
+        };
+        Self { journal, store, bus, media }
     }
 }
 
@@ -113,7 +121,7 @@ impl Probes {
     pub fn ready(&self, app: &App) -> Reply {
         let (status, code) = if app.is_draining() {
             ("draining", StatusCode::SERVICE_UNAVAILABLE)
-        } else if app.journal_is_well() {
+        } else if app.journal_is_well() && app.is_settled() {
             ("ready", StatusCode::OK)
         } else {
             ("not_ready", StatusCode::SERVICE_UNAVAILABLE)
@@ -126,14 +134,16 @@ impl Probes {
         let away = Some(false);
         let well = app.journal_is_well()
             && app.postgres_is_well() != away
-            && app.livekit_is_well() != away;
+            && app.livekit_is_well() != away
+            && app.bus_is_well() != away;
         let status = if well { "healthy" } else { "degraded" };
         Self::checked(app, status, StatusCode::OK)
     }
 
     fn checked(app: &App, status: &'static str, code: StatusCode) -> Reply {
         let (checks, timestamp) = (Checks::of(app), Iso(app.clock.wall()));
-        json(code, &Checked { status, service: SERVICE, checks, timestamp })
+        let node = app.node_name();
+        json(code, &Checked { status, service: SERVICE, node, checks, timestamp })
     }
 
     /// The seed's summary, of the last 24 hours; answers without Postgres too, marked `stale`.

@@ -120,7 +120,8 @@ impl Api {
             Route::OpenApi => Ok(openapi::reply(inbound.takes_gzip())),
             Route::DevToken if self.dev_endpoints => self.dev_token(asked).await,
             Route::DevUsers if self.dev_endpoints => {
-                Ok(data(StatusCode::OK, &serde_json::json!({ "users": self.app.present() })))
+                let users = Box::pin(self.app.present_anywhere()).await;
+                Ok(data(StatusCode::OK, &serde_json::json!({ "users": users })))
             }
             Route::DevToken | Route::DevUsers => Err(Failure::not_found()),
             Route::Asset => match &self.console {
@@ -188,7 +189,7 @@ impl Api {
             Route::History => {
                 Ok(ok(&app.history(user, query::history(asked.head.uri.query())?).await?))
             }
-            Route::Active => Ok(ok(&app.active(user)?)),
+            Route::Active => Ok(ok(&app.active(user).await?)),
             Route::Stats => {
                 Ok(ok(&app.stats_for(user, query::window(asked.head.uri.query())?).await?))
             }

@@ -11,6 +11,7 @@ use livekit_api::services::egress::{
     EgressListFilter, EgressListOptions, EgressOutput, RoomCompositeOptions,
 };
 use livekit_protocol as proto;
+use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -28,7 +29,7 @@ use crate::media::livekit::{LiveKit, answered};
 const NAMESPACE: Uuid = Uuid::from_u128(0x6c9f_2f7e_53a1_4f0b_9d1c_0a7b_e24b_5d11);
 
 /// How a recording is doing, as LiveKit tells it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// The recording's id.
     pub id: Uuid,

@@ -53,6 +53,8 @@ pub struct LiveKit {
     breaker: Breaker,
     /// Whose rooms these are: of several services on one server, each leaves the others' alone.
     service: String,
+    /// By what name they were ours before, if by any.
+    former: Option<String>,
 }
 
 /// What a room has to be.
@@ -71,6 +73,8 @@ pub struct Room {
     pub participants: usize,
     /// Whether this service made it.
     pub ours: bool,
+    /// Whether it did so under its former name.
+    pub formerly: bool,
 }
 
 impl LiveKit {
@@ -89,8 +93,15 @@ impl LiveKit {
                 .failure_policy(consecutive_failures(FAILURES_MAX, backoff::constant(REST)))
                 .build(),
             service,
+            former: None,
             settings: settings.clone(),
         }
+    }
+
+    /// The same, where its rooms bore another name once: nobody else looks after those.
+    #[must_use]
+    pub fn formerly(self, name: String) -> Self {
+        Self { former: Some(name).filter(|it| *it != self.service), ..self }
     }
 
     /// Where clients reach it.
@@ -163,7 +174,7 @@ impl LiveKit {
             empty_timeout: empty,
             departure_timeout: empty,
             max_participants: u32::from(wanted.participants_max),
-            metadata: self.mark(wanted.call),
+            metadata: mark(wanted.call, &self.service),
             ..CreateRoomOptions::default()
         };
         let room = wanted.call.room();
@@ -173,16 +184,13 @@ impl LiveKit {
 
     /// Whether a room with that metadata was made by this service, for that call.
     pub(super) fn is_ours(&self, call: CallId, metadata: &str) -> bool {
-        metadata == self.mark(call)
+        metadata == mark(call, &self.service)
     }
 
-    fn mark(&self, call: CallId) -> String {
-        serde_json::json!({ "callId": call.to_string(), "service": self.service }).to_string()
-    }
-
-    /// Makes a room ours that LiveKit has made by itself, as it does where `auto_create` is on.
+    /// Makes a room ours that LiveKit has made by itself, as it does where `auto_create` is on, or that bears our
+    /// former name.
     pub async fn adopt_room(&self, call: CallId) -> Result<(), MediaError> {
-        let (room, mark) = (call.room(), self.mark(call));
+        let (room, mark) = (call.room(), mark(call, &self.service));
         let asked = async move { self.api.room().update_room_metadata(&room, &mark).await };
         gone_is_fine(self.ask("marking a room", asked).await.map(|_| ()))
     }
@@ -216,7 +224,8 @@ impl LiveKit {
             let participants = usize::try_from(it.num_participants).unwrap_or(usize::MAX);
             let call = CallId::of_room(&it.name)?;
             let ours = self.is_ours(call, &it.metadata);
-            Some((call, Room { participants, ours }))
+            let formerly = self.former.as_ref().is_some_and(|name| it.metadata == mark(call, name));
+            Some((call, Room { participants, ours, formerly }))
         };
         rooms.iter().filter_map(read).collect()
     }
@@ -328,6 +337,11 @@ pub(super) fn answered<T>(
         Ok(Err(cause)) => Err(MediaError::service(during, cause)),
         Err(cause) => Err(MediaError::caused(during, Kind::Away, cause)),
     }
+}
+
+/// What is written on a room: whose it is, and for which call.
+fn mark(call: CallId, service: &str) -> String {
+    serde_json::json!({ "callId": call.to_string(), "service": service }).to_string()
 }
 
 fn gone_is_fine(outcome: Result<(), MediaError>) -> Result<(), MediaError> {

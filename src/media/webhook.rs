@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use livekit_api::webhooks::WebhookError;
 use livekit_protocol as proto;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::call::id::{CallId, UserId};
 use crate::call::participant::{MediaSession, Settings};
@@ -18,7 +18,7 @@ use crate::media::guest::{Source, session};
 use crate::media::livekit::LiveKit;
 
 /// One report.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Webhook {
     /// Its own id: the same report may come several times.
     pub id: String,
@@ -31,7 +31,7 @@ pub struct Webhook {
 }
 
 /// What a report says.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum News {
     /// Somebody's media is up.
     Joined {

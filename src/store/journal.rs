@@ -124,6 +124,12 @@ impl<A: Send + 'static> Journal<A> {
         }
     }
 
+    /// Completes once all that was sent has been committed and handed back.
+    #[cfg(test)]
+    pub(crate) async fn passed(&self) {
+        drop(self.run("waiting for the journal", |_| Ok(())).await);
+    }
+
     /// Runs `work` in a transaction of its own on the writer's connection, between two commits.
     pub(super) async fn run<T: Send + 'static>(
         &self,

@@ -33,6 +33,9 @@ pub(super) struct Readers {
     idle: Arc<Mutex<Vec<Connection>>>,
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
+    /// Whose answer is waited for.
+    #[cfg(test)]
+    reading: AtomicUsize,
 }
 
 impl Readers {
@@ -42,7 +45,15 @@ impl Readers {
             idle: Arc::default(),
             permits: Arc::new(Semaphore::new(CONNECTIONS)),
             waiting: AtomicUsize::new(0),
+            #[cfg(test)]
+            reading: AtomicUsize::new(0),
         }
+    }
+
+    /// Whether no query runs or waits.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.reading.load(Ordering::Relaxed) == 0
     }
 
     /// Waits for a turn, unless too many do.
@@ -66,6 +77,8 @@ impl Readers {
         during: &'static str,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
+        #[cfg(test)]
+        let _reading = Place::take(&self.reading);
         let permit = self.turn(during).await?;
         let (file, idle) = (self.file.clone(), Arc::clone(&self.idle));
         let late = Arc::new(AtomicBool::new(false));

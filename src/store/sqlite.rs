@@ -76,6 +76,12 @@ impl Sqlite {
         Ok(Self { shared: Arc::new(Shared { file, readers, _lock: lock }) })
     }
 
+    /// Whether no query runs or waits.
+    #[cfg(test)]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.shared.readers.is_idle()
+    }
+
     /// The database's path.
     pub fn file(&self) -> &Path {
         &self.shared.file
@@ -111,6 +117,22 @@ impl Sqlite {
         let failed = StoreError::sqlite("reading the instance's name");
         let connection = open_read_only(&self.shared.file).map_err(&failed)?;
         connection.query_row("SELECT id FROM instance", [], |row| row.get(0)).map_err(&failed)
+    }
+
+    /// The name of the deployment that this node was last one of, where it ever was.
+    pub fn deployment(&self) -> Result<Option<String>, StoreError> {
+        let failed = StoreError::sqlite("reading the deployment's name");
+        let connection = open_read_only(&self.shared.file).map_err(&failed)?;
+        connection
+            .query_row("SELECT deployment FROM instance", [], |row| row.get(0))
+            .map_err(&failed)
+    }
+
+    /// Notes the name of the deployment that this node is one of.
+    pub fn note_deployment(&self, name: &str) -> Result<(), StoreError> {
+        let connection = self.connect()?;
+        let noted = connection.execute("UPDATE instance SET deployment = ?1", [name]);
+        noted.map(drop).map_err(StoreError::sqlite("noting the deployment's name"))
     }
 
     /// What the machine has kept of every call that is not over, in no order: read once, at start.
@@ -195,8 +217,14 @@ fn runner() -> Result<Runner, StoreError> {
     let calls = include_str!("../../migrations/sqlite/V1__calls.sql");
     let instance = include_str!("../../migrations/sqlite/V2__instance.sql");
     let released = include_str!("../../migrations/sqlite/V3__released.sql");
-    let migrations = [("V1__calls", calls), ("V2__instance", instance), ("V3__released", released)]
-        .map(|(name, sql)| Migration::unapplied(name, sql).map_err(migration_failed));
+    let deployment = include_str!("../../migrations/sqlite/V4__deployment.sql");
+    let migrations = [
+        ("V1__calls", calls),
+        ("V2__instance", instance),
+        ("V3__released", released),
+        ("V4__deployment", deployment),
+    ]
+    .map(|(name, sql)| Migration::unapplied(name, sql).map_err(migration_failed));
     Ok(Runner::new(&migrations.into_iter().collect::<Result<Vec<_>, _>>()?))
 }
 
@@ -274,6 +302,21 @@ mod tests {
         assert!(refused.to_string().contains("call-service migrate"), "{refused}");
         drop(Sqlite::open(folder.path()).unwrap());
         assert!(Sqlite::open_migrated(folder.path()).is_ok());
+    }
+
+    #[test]
+    fn the_deployments_name_is_kept_beside_the_own_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(folder.path()).unwrap();
+        let own = store.instance().unwrap();
+        assert_eq!(store.deployment().unwrap(), None);
+        for name in ["first", "another"] {
+            store.note_deployment(name).unwrap();
+        }
+        drop(store);
+        let store = Sqlite::open(folder.path()).unwrap();
+        assert_eq!(store.deployment().unwrap().as_deref(), Some("another"));
+        assert_eq!(store.instance().unwrap(), own);
     }
 
     /// A directory as a killed process leaves it: `calls` calls, each its own commit, most of them in

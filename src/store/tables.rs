@@ -113,7 +113,8 @@ const CALLS: Table = Table {
         is_group = excluded.is_group, max_participants = excluded.max_participants,
         started_at = excluded.started_at, ended_at = excluded.ended_at,
         duration = excluded.duration, end_reason = excluded.end_reason,
-        recording_enabled = excluded.recording_enabled, recording_url = excluded.recording_url,
+        recording_enabled = excluded.recording_enabled,
+        recording_url = coalesce(excluded.recording_url, t.recording_url),
         updated_at = excluded.updated_at, epoch = excluded.epoch, seq = excluded.seq
         WHERE (t.epoch, t.seq, t.updated_at) <= (excluded.epoch, excluded.seq, excluded.updated_at)
         AND (t.state = excluded.state
@@ -343,8 +344,26 @@ impl Row {
 
     /// The value of a column by name.
     pub(super) fn integer(&self, name: &str) -> Option<i64> {
+        self.cell(name)?.as_integer()
+    }
+
+    fn cell(&self, name: &str) -> Option<&Cell> {
         let index = self.table.columns.iter().position(|it| it.name == name)?;
-        self.cells.get(index)?.as_integer()
+        self.cells.get(index)
+    }
+
+    /// The call whose row may have to be told of a file: of a recording that is there, or one that is over and was
+    /// recorded, and does not know where the file is.
+    pub(super) fn recorded_call(&self) -> Option<Uuid> {
+        if self.table.kind == RECORDINGS.kind {
+            self.cell("url")?.as_text()?;
+            return self.cell("call_id")?.as_uuid();
+        }
+        let recorded =
+            self.table.kind == CALLS.kind && self.cell("recording_enabled")?.as_bool()?;
+        let told = self.cell("recording_url").is_some_and(|it| it.as_text().is_some());
+        (recorded && !told && self.integer("ended_at").is_some()).then_some(())?;
+        self.cell("id")?.as_uuid()
     }
 
     /// Itself as a JSON object.

@@ -63,7 +63,7 @@ pub fn sync_call(call: &Call, user: &UserId, now: Timestamp) -> Option<Box<RawVa
 /// `call:sync`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Sync {
+pub struct Sync<'a> {
     /// The user's live calls, each made by [`sync_call`].
     pub calls: Vec<Box<RawValue>>,
     /// When this was true.
@@ -72,4 +72,7 @@ pub struct Sync {
     pub quality_check_interval: u64,
     /// How long an invitee is rung, in milliseconds.
     pub ringing_timeout: u64,
+    /// The node that the socket is on, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<&'a str>,
 }

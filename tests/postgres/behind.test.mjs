@@ -1,6 +1,6 @@
 // The same program on Postgres: what happens is written behind, and read from both as from one.
 import assert from 'node:assert/strict';
-import { chownSync, copyFileSync, chmodSync, mkdtempSync, rmSync } from 'node:fs';
+import { chownSync, copyFileSync, chmodSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { execFileSync } from 'node:child_process';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -291,7 +291,8 @@ test('migrations: by the command, by two at once, and MIGRATE=off insists', asyn
     assert.equal(code, 0, stderr);
     assert.match(stdout, /DATABASE_URL: tables up to date/);
   }
-  assert.equal(await postgres.one('SELECT count(*) FROM refinery_schema_history', name), '1');
+  const steps = readdirSync(join(ROOT, 'migrations/postgres')).length;
+  assert.equal(await postgres.one('SELECT count(*) FROM refinery_schema_history', name), String(steps));
   const checked = await runToEnd({ args: ['check'], env: on(name) });
   assert.match(checked.stdout, /^ok +DATABASE_URL: reached, tables up to date$/m);
   const wrong = await runToEnd({ args: ['check'], env: { DATABASE_URL: postgres.urlOf('nowhere') } });

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, test } from 'node:test';
-import { Redis, RedisCluster, Sentinel } from '../support/redis.mjs';
+import { operators, Redis, RedisCluster, Sentinel } from '../support/redis.mjs';
 import { freePort } from '../support/servers.mjs';
 import { ROOT } from '../support/service.mjs';
 import { eventually } from '../support/world.mjs';
@@ -21,11 +21,7 @@ const FOUND_MS_MAX = 6000;
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 /** The least that the user of a node has to be allowed. */
-const RULES = [
-  '~calls:* &calls:* +@connection +@scripting +@pubsub +info +cluster|slots +cluster|info',
-  '+time +zadd +zrem +zremrangebyscore +zrange +get +set +del +exists +pexpire',
-  '+sadd +srem +smembers +hset +hget +hdel +hmget +hgetall',
-].join(' ');
+const { rules: RULES } = operators();
 
 const running = new Set();
 after(() => Promise.all([...running].map((it) => it.stop())));

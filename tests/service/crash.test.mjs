@@ -5,7 +5,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { setTimeout as pause } from 'node:timers/promises';
+import { difference, Known } from '../support/known.mjs';
+import { pause, pick, random } from '../support/chance.mjs';
 import { World } from '../support/world.mjs';
 
 const KILLS = 20;
@@ -14,97 +15,6 @@ const CLIENTS = 12;
 const LOAD_MS = { min: 30, max: 400 };
 const RING_SECONDS = 3600;
 const ENV = { RINGING_TIMEOUT: String(RING_SECONDS), MAX_CALL_DURATION: '7200' };
-
-const random = (below) => Math.floor(Math.random() * below);
-const pick = (list) => list[random(list.length)];
-
-/** What one call is, as its clients know it: the model that the service is held to. */
-class Known {
-  constructor(people) {
-    this.people = people;
-    this.state = 'ringing';
-    this.standing = new Map(people.map((it, index) => [it.id, index === 0 ? 'in' : 'asked']));
-    this.answered = false;
-    this.seq = 0;
-  }
-
-  copy() {
-    return Object.assign(Object.create(Known.prototype), this, { standing: new Map(this.standing) });
-  }
-
-  get isOver() {
-    return !['ringing', 'connected'].includes(this.state);
-  }
-
-  /** What somebody may sensibly do now. */
-  moves() {
-    return this.people.flatMap((person, index) => {
-      const standing = this.standing.get(person.id);
-      if (standing === 'asked')
-        return [
-          { person, what: 'join' },
-          { person, what: 'end' },
-        ];
-      return standing === 'in' && (index > 0 || Math.random() < 0.3) ? [{ person, what: 'end' }] : [];
-    });
-  }
-
-  /** What becomes of it when that is done. */
-  after({ person, what }) {
-    const next = this.copy();
-    const initiator = person === this.people[0];
-    if (what === 'join') {
-      next.standing.set(person.id, 'in');
-      next.answered = true;
-      next.state = 'connected';
-    } else if (this.standing.get(person.id) === 'asked') {
-      next.standing.set(person.id, 'declined');
-    } else if (initiator) {
-      next.finish(this.answered ? 'ended' : 'cancelled');
-    } else {
-      next.standing.set(person.id, 'left');
-    }
-    next.settle();
-    return next;
-  }
-
-  settle() {
-    const count = (what) => [...this.standing.values()].filter((it) => it === what).length;
-    if (this.isOver) return;
-    if (this.people.length === 2 && this.answered && count('in') < 2) this.finish('ended');
-    else if (!this.answered && count('asked') === 0) this.finish('declined');
-  }
-
-  finish(state) {
-    this.state = state;
-    for (const [id, standing] of this.standing) {
-      if (standing === 'in') this.standing.set(id, 'left');
-      if (standing === 'asked') this.standing.set(id, 'unanswered');
-    }
-  }
-}
-
-const SAME = {
-  in: ['connecting', 'connected'],
-  asked: ['invited', 'ringing'],
-  left: ['left'],
-  declined: ['declined'],
-  unanswered: ['missed', 'invited', 'ringing', 'left'],
-};
-
-/** How what the service says differs from what is known, if it does. */
-function difference(known, { call, participants }) {
-  // A group in which one is left alone goes on for a minute; it is connected or, with one of them, reconnecting.
-  const states = known.state === 'connected' ? ['connected', 'reconnecting'] : [known.state];
-  if (!states.includes(call.state)) return `${call.state} where ${known.state} was acknowledged`;
-  if (call.seq < known.seq) return `seq ${call.seq} after ${known.seq}`;
-  for (const { userId, connectionState } of participants) {
-    const standing = known.standing.get(userId);
-    if (!SAME[standing]?.includes(connectionState))
-      return `${userId} ${connectionState}, known as ${standing}`;
-  }
-  return undefined;
-}
 
 /** All calls that were ever started, and what their clients know. */
 class Ledger {

@@ -1,10 +1,10 @@
 // What an operator does beside serving: check, migrate, erase, scrape, and read the API's description.
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { runToEnd } from '../support/service.mjs';
+import { ROOT, runToEnd } from '../support/service.mjs';
 import { http, World } from '../support/world.mjs';
 
 /** A data folder that goes after the tests. */
@@ -102,5 +102,15 @@ test('the description of the API is OpenAPI 3.1 and knows every path', async () 
       ![404, 405].includes(answer.status),
       `${method} ${path} is described and answers ${answer.status}`,
     );
+  }
+});
+
+test('the README shows the files that operators are given as they are', () => {
+  const text = (...path) => readFileSync(join(ROOT, ...path), 'utf8');
+  const readme = text('README.md');
+  for (const file of ['turnserver.conf', 'redis.conf', 'nginx.conf', 'haproxy.cfg']) {
+    // What a file says first, of itself, the README has in words of its own.
+    const shown = text('tests/data', file).replace(/^(#.*\n)+\n*/, '');
+    assert.ok(readme.includes(`\n${shown}\`\`\`\n`), file);
   }
 });

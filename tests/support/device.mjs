@@ -12,7 +12,7 @@ const named = (where) =>
 
 /** A connected device; `Person.connect` makes them. */
 export class Device {
-  /** Every event as it came: `{event, data, at}`, where `data` is the first argument. */
+  /** Every event as it came: `{event, data, at, node}`, where `data` is the first argument. */
   log = [];
   /** Whether to acknowledge `call:incoming`, which says that the device rings. */
   rings = true;
@@ -20,6 +20,11 @@ export class Device {
   #waiting = new Set();
 
   constructor(url, options) {
+    this.open(url, options);
+  }
+
+  /** Opens a socket; what it hears goes to the log. */
+  open(url, options) {
     this.socket = io(url, { forceNew: true, transports: ['websocket'], reconnection: false, ...options });
     this.socket.onAny((event, ...args) => this.#hear(event, args));
     this.socket.on('disconnect', (reason) => this.#hear('disconnect', [reason]));
@@ -28,7 +33,7 @@ export class Device {
   #hear(event, args) {
     const ack = args.at(-1);
     if (typeof ack === 'function' && this.rings) ack();
-    this.log.push({ event, data: args[0], at: Date.now() });
+    this.log.push({ event, data: args[0], at: Date.now(), node: this.node?.name });
     for (const look of this.#waiting) look();
   }
 
@@ -37,6 +42,8 @@ export class Device {
     return new Promise((resolve, reject) => {
       this.socket.once('connect', () => resolve(this));
       this.socket.once('connect_error', reject);
+      // Lost between the transport's beginning and the answer.
+      this.socket.once('disconnect', (reason) => reject(new Error(reason)));
     });
   }
 
@@ -97,10 +104,11 @@ export class Device {
     return this;
   }
 
-  /** Every event of a call but `call:sync` and `call:error` carries a growing `seq` and a time. */
+  /** Every event of a call but `call:sync`, after which all begins anew, and `call:error` carries a growing `seq` and a time. */
   checkOrder() {
     const last = new Map();
     for (const { event, data } of this.log) {
+      if (event === 'call:sync') last.clear();
       if (!event.startsWith('call:') || event === 'call:sync' || event === 'call:error') continue;
       assert.equal(typeof data.seq, 'number', `${event} has no seq`);
       assert.match(data.timestamp, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/, event);

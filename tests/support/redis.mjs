@@ -21,6 +21,14 @@ const HERE = { address: '127.0.0.1', front: '127.0.0.1', inside: [] };
 /** The user of these tests themselves, where the default one is off. */
 const KIT = { name: 'kit', password: 'only-these-tests' };
 
+/** What operators are given in tests/data/redis.conf: its settings, and the rules of the nodes' user. */
+export function operators() {
+  const lines = readFileSync(join(ROOT, 'tests/data/redis.conf'), 'utf8').split('\n');
+  const [, rules] = lines.map((it) => /^user calls on >\S+ (.*)$/.exec(it)).find(Boolean);
+  const settings = lines.filter((it) => it !== '' && !/^(#|user |masterauth )/.test(it));
+  return { rules, settings: Object.fromEntries(settings.map((it) => it.split(/ (.*)/).slice(0, 2))) };
+}
+
 /** Waits until `look` gives something true; one that is just starting or ending gives no answer, which is no answer yet. */
 const until = (what, look) =>
   eventually(what, () => Promise.resolve(look()).catch(() => undefined), { within: AGREE_MS_MAX, every: 50 });

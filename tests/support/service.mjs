@@ -1,7 +1,7 @@
 // Starts the real program on free ports of this machine, with a data folder of its own, and stops it by its own pid.
 // Needs nothing but Node, so that the browser tests can start the program too.
 import { spawn } from 'node:child_process';
-import { createWriteStream, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { createWriteStream, existsSync, mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -31,12 +31,11 @@ const DEFAULTS = {
   LOG_LEVEL: 'debug',
 };
 
-/** The program that is tested: `CALL_SERVICE_BIN`, else the debug build, else the release build. */
-export function binary() {
-  const builds = ['debug', 'release'].map((it) =>
-    join(process.env.CARGO_TARGET_DIR ?? join(ROOT, 'target'), it, 'call-service'),
-  );
-  const found = [process.env.CALL_SERVICE_BIN, ...builds].find((it) => it && existsSync(it));
+const build = (kind) => join(process.env.CARGO_TARGET_DIR ?? join(ROOT, 'target'), kind, 'call-service');
+
+/** The program that is tested: `CALL_SERVICE_BIN`, else the first of these builds that is there. */
+export function binary(kinds = ['debug', 'release']) {
+  const found = [process.env.CALL_SERVICE_BIN, ...kinds.map(build)].find((it) => it && existsSync(it));
   if (!found) throw new Error(`no program to test: build it first (cargo build), or set CALL_SERVICE_BIN`);
   return found;
 }
@@ -111,12 +110,13 @@ export class Service {
     return `http://${this.addresses[variable]}`;
   }
 
-  /** Reads the log; settles once PORT is listened on. */
-  listen(log) {
+  /** Reads the log, and has it heard line by line; settles once PORT is listened on. */
+  listen(log, hear) {
     return new Promise((resolve, reject) => {
       const late = setTimeout(() => reject(new Error('the program did not start in time')), START_MS_MAX);
       createInterface({ input: this.#child.stderr }).on('line', (line) => {
         log.write(`${line}\n`);
+        hear?.(line);
         this.lines.push(line);
         if (this.lines.length > 1000) this.lines.shift();
         if (!line.includes('"listening"')) return;
@@ -129,6 +129,11 @@ export class Service {
         reject(new Error(`the program ended (${signal ?? code}): ${this.lines.slice(-3).join('\n')}`));
       });
     });
+  }
+
+  /** Settles when the program has ended, by whatever and however late, with its exit code or signal. */
+  get gone() {
+    return this.#ended;
   }
 
   /** Settles when the program has ended, with its exit code or signal; one that was told to and does not is killed. */
@@ -169,16 +174,30 @@ async function healthy(url) {
   }
 }
 
+/** The fast build, for tests under load, unless the other one is newer. */
+export function fastBinary() {
+  const age = (kind) => statSync(build(kind), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  return binary(age('release') >= age('debug') ? ['release', 'debug'] : ['debug', 'release']);
+}
+
 /**
  * Starts the program and waits until it answers. `env` are settings beyond the tests' own, `dataDir` a folder that outlives
- * it, `args` the command line, `inside` the words before it that put it into another network. Its log is kept under `OUTPUT`.
+ * it, `args` the command line, `inside` the words before it that put it into another network. Its log is kept under `OUTPUT`; `hear`
+ * is given each line.
  */
-export async function startService({ env = {}, dataDir, args = [], inside = [] } = {}) {
+export async function startService({
+  env = {},
+  dataDir,
+  args = [],
+  inside = [],
+  program = binary(),
+  hear,
+} = {}) {
   const folder = dataDir ?? mkdtempSync(join(tmpdir(), 'call-service-'));
   mkdirSync(OUTPUT, { recursive: true });
   started += 1;
   const log = createWriteStream(join(OUTPUT, `service-${process.pid}-${started}.log`));
-  const [command, ...words] = [...inside, binary(), ...args];
+  const [command, ...words] = [...inside, program, ...args];
   const child = spawn(command, words, {
     env: environment({ DATA_DIR: folder, ...env }),
     cwd: folder,
@@ -189,7 +208,7 @@ export async function startService({ env = {}, dataDir, args = [], inside = [] }
   child.unref();
   child.stderr.unref();
   const service = new Service(child, folder, dataDir === undefined);
-  await service.listen(log);
+  await service.listen(log, hear);
   await healthy(service.url);
   return service;
 }

@@ -51,6 +51,7 @@ export type ErrorCode =
   | 'storage_full'
   | 'history_unavailable'
   | 'recording_unavailable'
+  | 'cluster_unavailable'
   | 'too_many_sockets';
 
 /** Times are ISO 8601 in UTC with milliseconds, durations are seconds. */
@@ -210,13 +211,6 @@ export interface RecordingsAnswer {
   recordings: Recording[];
 }
 
-export interface Health {
-  status: string;
-  service: string;
-  node?: string;
-  timestamp: string;
-}
-
 export interface OnlineUser {
   userId: string;
   username: string;
@@ -275,6 +269,8 @@ export interface SyncEvent {
   qualityCheckInterval?: number;
   /** Milliseconds that a call rings. */
   ringingTimeout?: number;
+  /** The node that the socket is on, where the service has several. */
+  node?: string;
 }
 
 export interface ErrorEvent {

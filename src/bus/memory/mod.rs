@@ -66,6 +66,13 @@ impl Chance {
 /// What a store held at some time.
 pub(crate) struct Saved(Store);
 
+impl Saved {
+    /// What one holds that has just begun.
+    pub(crate) fn nothing() -> Self {
+        Self(Store::default())
+    }
+}
+
 struct World {
     chance: Chance,
     faults: Faults,
@@ -77,6 +84,8 @@ struct World {
     /// When the last letter from one to another arrives.
     last: BTreeMap<(NodeId, NodeId), Instant>,
     count: u64,
+    /// Operations carried out and letters delivered.
+    done: u64,
     flying: BinaryHeap<Reverse<Flying>>,
 }
 
@@ -119,6 +128,7 @@ impl Net {
             cut: BTreeMap::new(),
             last: BTreeMap::new(),
             count: 0,
+            done: 0,
             flying: BinaryHeap::new(),
         };
         let shared = Arc::new(Shared { world: Mutex::new(world), posted: Notify::new() });
@@ -139,9 +149,9 @@ impl Net {
         let mut world = self.0.world.lock();
         world.count += 1;
         // Names tell who is who; chance is what tells runs apart.
-        let (count, chance) = (world.count, world.chance.below(1 << 32));
-        let me = format!("{name}.{count:08x}{chance:08x}");
-        let me = NodeId::parse(&me).unwrap();
+        let (count, chance) = (world.count, world.chance.below(1 << 12));
+        let number = u32::try_from(count << 12 | chance).unwrap();
+        let me = NodeId::numbered(name, number).unwrap();
         let (sender, mailbox) = mpsc::channel(MAILBOX_MAX);
         world.mailboxes.insert(me.clone(), sender);
         let node = Node { net: self.clone(), me: me.clone() };
@@ -184,6 +194,12 @@ impl Net {
         self.0.world.lock().mailboxes.remove(node);
     }
 
+    /// Grows with all that happens: what stands still has nothing more to do for now.
+    pub(crate) fn done(&self) -> u64 {
+        let world = self.0.world.lock();
+        world.done + world.count
+    }
+
     pub(crate) fn save(&self) -> Saved {
         Saved(self.0.world.lock().store.clone())
     }
@@ -212,6 +228,7 @@ impl World {
             if from_cut || to_cut || !self.mailboxes.contains_key(&due.from) {
                 continue;
             }
+            self.done += 1;
             let letter = Letter::decode(due.letter).unwrap();
             if !self.put(&due.to, Incoming::Letter(letter)) && dead.insert(due.to.clone()) {
                 self.put(&due.from, Incoming::Undelivered(due.to));
@@ -250,6 +267,7 @@ impl World {
         key: &str,
         args: &[&[u8]],
     ) -> (Duration, Option<Reply>) {
+        self.done += 1;
         if !self.mailboxes.contains_key(me) {
             return (Duration::ZERO, None);
         }

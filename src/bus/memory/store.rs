@@ -259,8 +259,8 @@ impl Store {
                 user.remove(&field);
                 leave(user, call);
             }
-            Script::Attend if args[1] == "1" => set(user, &format!("n:{}", args[0]), "1"),
-            Script::Attend => drop(user.remove(&format!("n:{}", args[0]))),
+            Script::Attend if args[1] == "0" => drop(user.remove(&format!("n:{}", args[0]))),
+            Script::Attend => set(user, &format!("n:{}", args[0]), args[1]),
             _ => return flat(user),
         }
         let all = flat(user);

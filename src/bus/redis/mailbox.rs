@@ -32,8 +32,11 @@ use crate::telemetry::BUS_LETTERS_REFUSED_TOTAL;
 
 /// What waits to be read, at most: seconds of a busy node's letters. Above, letters are lost, which is told.
 pub(super) const MAILBOX_MAX: usize = 65_536;
-/// How often this node writes to itself, and how long it waits to hear it.
-const ECHO_EVERY: Duration = Duration::from_secs(1);
+/// How often this node writes to itself: what others wait for an answer is longer than it takes to see that a
+/// mailbox is closed, as it is where its slot has moved, and to open it.
+const ECHO_EVERY: Duration = Duration::from_millis(250);
+/// How long it waits to hear itself.
+const ECHO_WAIT: Duration = Duration::from_secs(1);
 /// Echoes in a row that are not heard before something is done about it.
 const MISSES_MAX: u32 = 2;
 /// For how long a client may fail before another one takes its place.
@@ -97,6 +100,16 @@ impl Drop for Keeper {
     }
 }
 
+/// What has become of a word to ourselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Echo {
+    Heard,
+    /// It did not come in time.
+    Lost,
+    /// Redis knows of nobody who listens: no need to try twice.
+    Nobody,
+}
+
 impl Keeper {
     pub(super) fn new(shared: Arc<Shared>, line: Line, ears: Ears) -> Self {
         let heard = watch::Sender::new(0);
@@ -136,32 +149,36 @@ impl Keeper {
                 drop(self.shared.ask(Script::Probe, key, &[]).await);
             }
         };
-        let (hears, ()) = tokio::join!(self.echo(), probed);
+        let (echo, ()) = tokio::join!(self.echo(), probed);
         self.sent += 1;
-        self.misses = if hears { 0 } else { self.misses.saturating_add(1) };
-        if hears {
-            self.shared.health.hear(true);
-        } else if self.misses >= MISSES_MAX {
-            self.shared.health.hear(false);
-        }
+        self.misses = match echo {
+            Echo::Heard => 0,
+            Echo::Lost => self.misses.saturating_add(1),
+            Echo::Nobody => self.misses.saturating_add(1).max(MISSES_MAX),
+        };
+        self.shared.health.hear(self.misses < MISSES_MAX);
         self.mend().await;
     }
 
     /// Whether our own word comes back in time.
-    async fn echo(&self) -> bool {
-        let until = Instant::now() + ECHO_EVERY;
+    async fn echo(&self) -> Echo {
+        let until = Instant::now() + ECHO_WAIT;
         let id = self.sent + 1;
-        let Some(message) = self.word(id) else { return false };
+        let Some(message) = self.word(id) else { return Echo::Lost };
         let channel = self.shared.channel(&self.shared.me);
         let client = self.shared.letters.client();
         let sent: Result<i64, Error> =
             Box::pin(client.spublish(channel, Value::Bytes(message))).await;
         self.shared.health.letters.note(sent.as_ref().err().map(kind_of));
-        if sent.is_ok_and(|count| count > 0) {
-            let mut heard = self.heard.subscribe();
-            return timeout_at(until, heard.wait_for(|it| *it >= id)).await.is_ok();
+        match sent {
+            Ok(0) => Echo::Nobody,
+            Ok(_) => {
+                let mut heard = self.heard.subscribe();
+                let heard = timeout_at(until, heard.wait_for(|it| *it >= id)).await;
+                if heard.is_ok() { Echo::Heard } else { Echo::Lost }
+            }
+            Err(_) => Echo::Lost,
         }
-        false
     }
 
     fn word(&self, id: u128) -> Option<Bytes> {

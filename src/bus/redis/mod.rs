@@ -69,14 +69,13 @@ struct Shared {
 }
 
 impl Bus {
-    /// Opens the way over Redis for a new run of the node `name`: the way, and this run's mailbox. Where
+    /// Opens the way over Redis for `me`, a new run: the way, and this run's mailbox. Where
     /// Redis is away it goes on connecting by itself; it is not waited for longer than about two seconds.
     ///
     /// # Errors
     /// [`Kind::Refused`] where Redis does not let us in, or can't do what is needed.
-    pub async fn connect(settings: &Settings, name: &str) -> Result<(Self, Mailbox), BusError> {
+    pub async fn connect(settings: &Settings, me: NodeId) -> Result<(Self, Mailbox), BusError> {
         const DURING: &str = "opening the way to other nodes";
-        let me = NodeId::fresh(name).ok_or_else(|| BusError::new(DURING, Kind::Refused))?;
         let until = Instant::now() + CONNECT_MAX;
         let tried = timeout_at(until, trial(settings, &me)).await;
         let away = match tried {

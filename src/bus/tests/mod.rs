@@ -179,14 +179,15 @@ async fn joins(a: &Bus, b: &Bus) {
     assert!(joined, "in the same she is already");
     assert_eq!(user.calling, None);
     assert_eq!(user.calls, [(one, b.me().clone(), Mark::Member)]);
-    b.attend(&alice, true).await.unwrap();
-    let user = a.attend(&alice, true).await.unwrap();
-    let mut nodes = [a.me().clone(), b.me().clone()];
+    b.attend(&alice, 1).await.unwrap();
+    b.attend(&alice, 3).await.unwrap();
+    let user = a.attend(&alice, 1).await.unwrap();
+    let mut nodes = [(a.me().clone(), 1), (b.me().clone(), 3)];
     nodes.sort();
     assert_eq!(user.nodes, nodes);
-    assert_eq!(b.attend(&alice, false).await.unwrap().nodes, [a.me().clone()]);
+    assert_eq!(b.attend(&alice, 0).await.unwrap().nodes, [(a.me().clone(), 1)]);
     let user = a.forget_call(&alice, one).await.unwrap();
-    assert_eq!(user, User { nodes: vec![a.me().clone()], ..User::default() });
+    assert_eq!(user, User { nodes: vec![(a.me().clone(), 1)], ..User::default() });
     assert_eq!(b.user(&alice).await.unwrap(), user);
 }
 

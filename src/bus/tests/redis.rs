@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::{behaves, call, letter, next_letter, state};
 use crate::bus::directory::{Bus, Mailbox, State};
+use crate::bus::node::NodeId;
 use crate::config::Secret;
 use crate::config::redis::Redis as Settings;
 
@@ -22,7 +23,7 @@ pub(super) fn settings() -> Settings {
 }
 
 pub(super) async fn open(name: &str) -> (Bus, Mailbox) {
-    Bus::connect(&settings(), name).await.unwrap()
+    Bus::connect(&settings(), NodeId::fresh(name).unwrap()).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

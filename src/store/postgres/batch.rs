@@ -1,9 +1,12 @@
 //! One transaction of rows, and what to do where one of them is refused.
 
+use std::collections::BTreeSet;
+
 use deadpool_postgres::Object;
 use tokio::time::timeout;
 use tokio_postgres::Error;
 use tokio_postgres::types::ToSql;
+use uuid::Uuid;
 
 use crate::store::error::{Kind, StoreError};
 use crate::store::postgres::connect::{Postgres, WRITE_MAX};
@@ -20,6 +23,7 @@ impl Postgres {
     /// does no harm.
     pub(super) async fn land(&self, mut rows: Vec<Row>) -> Result<Vec<Refused>, StoreError> {
         rows.sort_by(Row::order);
+        let recorded: BTreeSet<Uuid> = rows.iter().filter_map(Row::recorded_call).collect();
         let mut refused = Vec::new();
         let mut parts = vec![rows];
         while let Some(mut part) = parts.pop() {
@@ -36,7 +40,30 @@ impl Postgres {
                 }
             }
         }
+        self.tell_files(recorded.into_iter().collect()).await?;
         Ok(refused)
+    }
+
+    /// Has the rows of these calls know the file of their newest recording. Of what a recording came to, any node may
+    /// hear, before or after the row of its call comes from another, and in whichever epoch that is. So both look when
+    /// theirs is committed: the later of the two sees what both have brought.
+    async fn tell_files(&self, calls: Vec<Uuid>) -> Result<(), StoreError> {
+        const SQL: &str = "UPDATE calls c SET recording_url = r.url
+            FROM (SELECT DISTINCT ON (call_id) call_id, url FROM call_recordings
+                WHERE call_id = ANY($1) AND status = 'completed' AND url IS NOT NULL
+                ORDER BY call_id, started_at DESC, id) r
+            WHERE c.id = r.call_id AND c.recording_url IS DISTINCT FROM r.url";
+        if calls.is_empty() {
+            return Ok(());
+        }
+        let writer = &self.shared.writer;
+        let client = writer.connection(WRITING).await?;
+        let Ok(outcome) = timeout(WRITE_MAX, client.execute(SQL, &[&calls])).await else {
+            writer.note(Kind::Away);
+            writer.discard(client);
+            return Err(StoreError::new(WRITING, Kind::Away));
+        };
+        writer.settle(WRITING, client, outcome).map(drop)
     }
 
     async fn commit(&self, rows: &[Row]) -> Result<(), StoreError> {

@@ -27,8 +27,10 @@ const KEYS_KEPT: i64 = DAY;
 
 fn runner() -> Result<Runner, StoreError> {
     let calls = include_str!("../../../migrations/postgres/V1__calls.sql");
-    let migrations = [Migration::unapplied("V1__calls", calls).map_err(failed)?];
-    Ok(Runner::new(&migrations))
+    let instance = include_str!("../../../migrations/postgres/V2__instance.sql");
+    let migrations = [("V1__calls", calls), ("V2__instance", instance)]
+        .map(|(name, sql)| Migration::unapplied(name, sql).map_err(failed));
+    Ok(Runner::new(&migrations.into_iter().collect::<Result<Vec<_>, _>>()?))
 }
 
 fn failed(cause: refinery::Error) -> StoreError {
@@ -92,6 +94,19 @@ impl Postgres {
         }
         self.shared.migrated.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// The name of the deployment, the same for all of its nodes: made with the tables, which have to be up to
+    /// date.
+    pub async fn instance(&self) -> Result<String, StoreError> {
+        const DURING: &str = "reading the deployment's name";
+        let writer = &self.shared.writer;
+        let client = writer.connection(DURING).await?;
+        let found = client.query_opt("SELECT id FROM instance", &[]).await;
+        let found = writer.settle(DURING, client, found)?;
+        // Somebody has emptied the table: another name would make strangers of those that know the old one.
+        let found = found.ok_or_else(|| StoreError::new(DURING, Kind::Schema))?;
+        found.try_get(0).map_err(StoreError::postgres(DURING))
     }
 
     /// Makes the partitions of the days around `now`, drops those that are old enough, and removes

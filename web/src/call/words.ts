@@ -167,6 +167,22 @@ export function recordingLink(recording: Pick<Recording, 'url'>): string | null 
   return recording.url !== null && /^https?:\/\//i.test(recording.url) ? recording.url : null;
 }
 
+/** "node-1 · websocket", "Reconnecting …": the way to the service, and to which of its nodes where it has several. */
+export function lineWords(
+  state: 'connecting' | 'online' | 'lost',
+  transport: string | null,
+  node: string | null,
+): string {
+  switch (state) {
+    case 'connecting':
+      return 'Connecting …';
+    case 'lost':
+      return 'Reconnecting …';
+    default:
+      return [node, transport ?? 'online'].filter((it) => it !== null).join(' · ');
+  }
+}
+
 /** What to do about a refusal of the service, never its code alone. */
 export function refusalWords(code: string, error: string): string {
   const known: Record<string, string> = {
@@ -174,6 +190,7 @@ export function refusalWords(code: string, error: string): string {
     busy: 'They are in another call.',
     call_full: 'The call is full.',
     call_over: 'That call is over.',
+    cluster_unavailable: 'The servers of the service cannot reach each other. Try again in a moment.',
     conflict: 'That is so already, or the call has moved on. Look again.',
     draining: 'This server is being restarted. Try again in a moment.',
     media_unavailable: 'The media server cannot be reached. Try again in a moment.',

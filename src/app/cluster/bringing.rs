@@ -1,0 +1,208 @@
+//! Brings our calls to where all nodes can find them, and has those wait for it who are told that something is done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::app::App;
+use crate::app::cluster::Cluster;
+use crate::app::cluster::keeping::{Latest, Plan, Reached};
+use crate::app::error::AppError;
+use crate::bus::directory::{Put, State, User};
+use crate::bus::error::{BusError, Kind};
+use crate::bus::node::NodeId;
+use crate::call::id::{CallId, UserId};
+
+/// Calls that are brought to Redis at once.
+const AT_ONCE: usize = 256;
+/// How long whoever is answered waits for that (cluster.md, the rule of acknowledgements).
+const KEPT_WAIT: Duration = Duration::from_millis(500);
+/// How long to wait before what failed is tried again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Brings calls to Redis as they change; never returns.
+pub(super) async fn bring(app: &Arc<App>) {
+    let Some(cluster) = app.cluster() else { return };
+    let mut bringing: JoinSet<(CallId, bool)> = JoinSet::new();
+    loop {
+        while bringing.len() < AT_ONCE
+            && let Some(call) = cluster.keeping.next()
+        {
+            let app = Arc::clone(app);
+            bringing.spawn(async move { (call, app.bring(call).await) });
+        }
+        tokio::select! {
+            () = cluster.keeping.changed.notified(), if bringing.len() < AT_ONCE => {}
+            Some(brought) = bringing.join_next() => {
+                // Lost only to a panic, which has been counted and logged.
+                if let Ok((call, done)) = brought {
+                    cluster.keeping.settle(call, done);
+                }
+            }
+        }
+    }
+}
+
+impl App {
+    /// Brings one call to Redis: whether it is there.
+    async fn bring(self: &Arc<Self>, call: CallId) -> bool {
+        let Some(cluster) = self.cluster() else { return true };
+        let Some(plan) = cluster.keeping.plan(call) else { return true };
+        match self.bring_planned(cluster, call, &plan).await {
+            Ok(Put::Deposed) => {
+                self.depose(cluster, call).await;
+                true
+            }
+            Ok(Put::Kept | Put::Older) => {
+                if cluster.keeping.reach(call, &plan) {
+                    // Where this fails, whoever takes over finds a call that is over.
+                    drop(cluster.bus.delist(cluster.me(), call).await);
+                } else if cluster.keeping.was_lost(call) {
+                    // Who has looked meanwhile has not found it.
+                    self.retell(cluster, call, true);
+                    self.resync(self.people_of(call).iter());
+                }
+                true
+            }
+            Ok(Put::Missing) => {
+                sleep(PAUSE).await;
+                false
+            }
+            Err(error) => {
+                tracing::debug!(%error, %call, "a call is not in Redis as it is");
+                sleep(PAUSE).await;
+                false
+            }
+        }
+    }
+
+    async fn bring_planned(
+        &self,
+        cluster: &Cluster,
+        call: CallId,
+        plan: &Plan,
+    ) -> Result<Put, BusError> {
+        if plan.unlisted {
+            // First, as nobody takes over from one who dies what is not listed.
+            cluster.keeping.list(call, true);
+            let listed = cluster.bus.enlist(call).await;
+            listed.inspect_err(|_| cluster.keeping.list(call, false))?;
+        }
+        let put = match &plan.latest {
+            None => Put::Kept,
+            Some(Latest { epoch, seq, over, snapshot, .. }) => {
+                let state = State { epoch: *epoch, seq: *seq, over: *over, snapshot };
+                // What Redis has lost comes from one who is alive for sure.
+                cluster.bus.put(call, &state, !cluster.peers.is_fenced()).await?
+            }
+        };
+        // How users stand to a call is its owner's to say.
+        if matches!(put, Put::Deposed | Put::Missing) {
+            return Ok(put);
+        }
+        let stands = plan.stands.iter();
+        let stood = join_all(
+            stands.map(|it| cluster.bus.stand(&it.user, call, it.mark.as_ref(), it.joined)),
+        )
+        .await;
+        let live = plan.latest.as_ref().is_some_and(|it| !it.over);
+        for (stand, user) in plan.stands.iter().zip(stood) {
+            let user = user?;
+            if stand.joined && user.joined != Some(call) {
+                // Redis has gone back to another call of the user, whose owner is about to put that right.
+                cluster.contested.lock().insert(call);
+            }
+            if live {
+                self.learn(cluster, &stand.user, &user);
+            }
+        }
+        Ok(put)
+    }
+
+    /// Notes on which other nodes a user of a call of ours is, and tells the user's calls. What Redis says of nodes
+    /// that are no more stays there for long; but a node that nobody has seen here yet may also have just begun: it is
+    /// taken to be there until the next beat shows who is.
+    pub(super) fn learn(&self, cluster: &Cluster, user: &UserId, it: &User) {
+        let nodes = || it.nodes.iter().map(|(node, _)| node);
+        let known = |node: &NodeId| node == cluster.me() || cluster.peers.is_known(node);
+        if !nodes().all(known) {
+            cluster.unsure.lock().insert(user.clone());
+        }
+        let others = nodes().filter(|it| *it != cluster.me() && !cluster.peers.is_dead(it));
+        let mut news = false;
+        for node in others {
+            news |= cluster.place(user, node, true);
+        }
+        if news {
+            self.heed(user);
+        }
+    }
+
+    /// Calls whose people Redis took to be in others are brought again.
+    pub(super) fn contest(cluster: &Cluster) {
+        let contested = std::mem::take(&mut *cluster.contested.lock());
+        for call in contested {
+            cluster.keeping.doubt(call, false);
+        }
+    }
+
+    /// Who has sockets at nodes that were not known is looked for again, now that it is known which nodes there are: those
+    /// that are not there have nobody's.
+    pub(super) fn learn_late(self: &Arc<Self>, cluster: &Cluster) {
+        let unsure = std::mem::take(&mut *cluster.unsure.lock());
+        if unsure.is_empty() {
+            return;
+        }
+        let app = Arc::clone(self);
+        drop(tokio::spawn(async move {
+            let Some(cluster) = app.cluster() else { return };
+            for user in unsure {
+                let Ok(mut known) = cluster.bus.user(&user).await else { continue };
+                known.nodes.retain(|(node, _)| cluster.peers.is_living(node));
+                for node in cluster.nodes_of(&user) {
+                    if !cluster.peers.is_living(&node) && cluster.place(&user, &node, false) {
+                        app.heed(&user);
+                    }
+                }
+                if app.calls.of(&user).is_empty() {
+                    continue;
+                }
+                app.learn(cluster, &user, &known);
+                for call in app.calls.of(&user) {
+                    app.retell(cluster, call, false);
+                }
+            }
+        }));
+    }
+
+    /// Completes once Redis has the call as it is now: what is told as done can be found by others then.
+    ///
+    /// # Errors
+    /// Where Redis does not take it in time, or another node has the call.
+    pub(in crate::app) async fn kept(&self, call: CallId) -> Result<(), AppError> {
+        let Some(cluster) = self.cluster() else { return Ok(()) };
+        let Some((version, mut reached)) = cluster.keeping.watch(call) else {
+            // One that is gone from here was over, and is there as such; or it is another node's by now.
+            let found = cluster.bus.call(call).await?;
+            let lost = found.is_some_and(|it| !it.over && it.owner != *cluster.me());
+            return if lost { Err(AppError::Moved) } else { Ok(()) };
+        };
+        let there = |it: &Reached| it.deposed || it.version >= version;
+        match timeout(KEPT_WAIT, reached.wait_for(there)).await {
+            Ok(Ok(it)) if it.deposed => Err(AppError::Moved),
+            Ok(Ok(_) | Err(_)) => Ok(()),
+            Err(_) => Err(BusError::new("keeping a call", Kind::Away).into()),
+        }
+    }
+
+    /// The same for what holds without the others (cluster.md, the rule of acknowledgements): made up later.
+    pub(in crate::app) async fn kept_or_later(&self, call: CallId) -> Result<(), AppError> {
+        match self.kept(call).await {
+            Err(AppError::Moved) => Err(AppError::Moved),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Who may join what, decided where all nodes see it: one user at a time, at once, and never waiting for another.
+
+use std::sync::Arc;
+
+use crate::app::App;
+use crate::app::cluster::Cluster;
+use crate::app::cluster::errand::Errand;
+use crate::app::cluster::forwarding::Command;
+use crate::app::cluster::keeping::{Stand, stand_of};
+use crate::app::error::AppError;
+use crate::bus::directory::{Found, Mark, Ring, User};
+use crate::bus::error::BusError;
+use crate::call::id::{CallId, UserId};
+
+/// How often what holds a user back is looked at, where it turns out to be no more.
+const TRIES_MAX: u32 = 3;
+
+impl App {
+    /// `user` joins `call`, unless in another one that goes on. `calling`: the one who is called, by a start of
+    /// two.
+    pub(in crate::app) async fn claim(
+        self: &Arc<Self>,
+        cluster: &Cluster,
+        user: &UserId,
+        call: CallId,
+        calling: Option<&UserId>,
+    ) -> Result<User, AppError> {
+        let mut other = call;
+        for _ in 0..TRIES_MAX {
+            // Before, as it may come to be so although the answer is lost: then it is taken back.
+            let stand = Stand { user: user.clone(), mark: Some(Mark::Member), joined: true };
+            let before = cluster.keeping.established(call, stand);
+            let (joined, known) = cluster.bus.join(user, call, calling).await?;
+            if joined {
+                self.learn(cluster, user, &known);
+                return Ok(known);
+            }
+            let nothing = Stand { user: user.clone(), mark: None, joined: false };
+            cluster.keeping.established(call, before.unwrap_or(nothing));
+            other = known.joined.unwrap_or(call);
+            if self.holds(cluster, user, other).await? {
+                break;
+            }
+        }
+        Err(AppError::AlreadyInCall(other))
+    }
+
+    /// `user` is rung by `call`, or belongs to it as one who is busy.
+    pub(super) async fn ring_anywhere(
+        self: &Arc<Self>,
+        cluster: &Cluster,
+        user: &UserId,
+        call: CallId,
+        mark: &Mark,
+    ) -> Result<(Ring, User), AppError> {
+        let max = self.settings.rings_per_user_max;
+        for last in [false, true] {
+            // Also where the answer is lost.
+            let stand = Stand { user: user.clone(), mark: Some(mark.clone()), joined: false };
+            let before = cluster.keeping.established(call, stand);
+            let (ring, known) = cluster.bus.ring(user, call, mark, max).await?;
+            let mark = match ring {
+                Ring::Rung => Some(mark.clone()),
+                Ring::Busy => Some(Mark::Member),
+                Ring::TooMany => before.and_then(|it| it.mark),
+            };
+            cluster.keeping.established(call, Stand { user: user.clone(), mark, joined: false });
+            self.learn(cluster, user, &known);
+            let busy = known.joined.filter(|_| ring == Ring::Busy && !last);
+            match busy {
+                Some(other) if !self.holds(cluster, user, other).await? => {}
+                Some(_) | None => return Ok((ring, known)),
+            }
+        }
+        // The second try has returned.
+        Err(AppError::Internal)
+    }
+
+    /// Whether `user` is in `call`, as Redis says; what is no longer so is put right.
+    async fn holds(
+        self: &Arc<Self>,
+        cluster: &Cluster,
+        user: &UserId,
+        call: CallId,
+    ) -> Result<bool, BusError> {
+        let stand = self.calls.read(call, |it| it.participant(user).map(|who| stand_of(it, who)));
+        if let Some(stand) = stand {
+            let joined = stand.as_ref().is_some_and(|it| it.joined);
+            if !joined {
+                let mark = stand.and_then(|it| it.mark);
+                cluster.bus.stand(user, call, mark.as_ref(), false).await?;
+            }
+            return Ok(joined);
+        }
+        let found = cluster.bus.call(call).await?.filter(|it| !it.over);
+        let held = match found {
+            Some(found) => self.holds_elsewhere(cluster, user, call, &found).await,
+            None => false,
+        };
+        if !held {
+            cluster.bus.forget_call(user, call).await?;
+        }
+        Ok(held)
+    }
+
+    /// Whether the owner of a call says that `user` is in it: a Redis that went back to an older state may know calls
+    /// that are long over. One that can't be asked holds the user, but where it is dead before the call was made.
+    async fn holds_elsewhere(
+        self: &Arc<Self>,
+        cluster: &Cluster,
+        user: &UserId,
+        call: CallId,
+        found: &Found,
+    ) -> bool {
+        let being_made = found.snapshot.is_empty();
+        if found.owner == *cluster.me() {
+            return being_made || self.holds_here(cluster, user, call).await;
+        }
+        if cluster.peers.is_gone(&cluster.bus, &found.owner).await {
+            return !being_made;
+        }
+        if being_made {
+            return true;
+        }
+        let asked = (user, &Errand::Holds);
+        let told = self.ask_node(cluster, &found.owner, Command::about(call), asked).await;
+        let told = told.ok().flatten().and_then(|it| serde_json::from_str(it.get()).ok());
+        told.unwrap_or(true)
+    }
+
+    /// Whether `user` is in a call that is ours, as far as Redis knows; one that is over is over for all from now on.
+    pub(super) async fn holds_here(
+        self: &Arc<Self>,
+        cluster: &Cluster,
+        user: &UserId,
+        call: CallId,
+    ) -> bool {
+        if let Some(joined) = self.calls.read(call, |it| it.is_joined(user)) {
+            return joined;
+        }
+        let found = cluster.bus.call(call).await.ok().flatten();
+        let Some(found) = found.filter(|it| !it.over) else { return false };
+        drop(Box::pin(self.lay(cluster, call, &found)).await);
+        // It may be on its way to us.
+        !self.is_over_in_store(call).await
+    }
+
+    /// Whether a call goes on, or will: one that was being made ends with the node that made it.
+    pub(super) async fn goes_on(&self, cluster: &Cluster, found: &Found) -> bool {
+        let made = !found.snapshot.is_empty();
+        !found.over && (made || !cluster.peers.is_gone(&cluster.bus, &found.owner).await)
+    }
+
+    /// What was claimed for a call that came to nothing goes again.
+    pub(in crate::app) fn withdraw_claims(cluster: &Cluster, call: CallId) {
+        cluster.keeping.touch(call);
+    }
+}

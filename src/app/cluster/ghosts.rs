@@ -1,0 +1,65 @@
+//! Calls of this node that are over although Redis says that they go on: it went back to what it was, or lost the
+//! word that they are over.
+
+use std::sync::Arc;
+
+use crate::app::App;
+use crate::app::cluster::Cluster;
+use crate::app::error::AppError;
+use crate::bus::directory::{Found, State};
+use crate::call::id::CallId;
+use crate::call::model::Call;
+
+impl App {
+    /// Looks for such calls, and has all know that they are over.
+    pub(super) fn lay_ghosts(self: &Arc<Self>) {
+        let app = Arc::clone(self);
+        drop(tokio::spawn(async move {
+            let Some(cluster) = app.cluster() else { return };
+            let calls = cluster.bus.calls_of(cluster.me()).await.unwrap_or_default();
+            for call in calls {
+                if app.calls.read(call, |_| ()).is_some() {
+                    continue;
+                }
+                let Ok(Some(found)) = cluster.bus.call(call).await else { continue };
+                if found.over {
+                    // That it is not ours any more may have been lost too.
+                    drop(cluster.bus.delist(cluster.me(), call).await);
+                } else {
+                    // Whoever asks for it later finds out.
+                    drop(Box::pin(app.lay(cluster, call, &found)).await);
+                }
+            }
+        }));
+    }
+
+    /// Has all know that a call is over, where it is ours and is.
+    pub(super) async fn lay(
+        self: &Arc<Self>,
+        cluster: &Cluster,
+        call: CallId,
+        found: &Found,
+    ) -> Result<(), AppError> {
+        if found.over || found.owner != *cluster.me() || self.calls.read(call, |_| ()).is_some() {
+            return Ok(());
+        }
+        if cluster.keeping.watch(call).is_some() {
+            // It has just ended: that is on its way.
+            cluster.keeping.touch(call);
+            return Ok(());
+        }
+        let past = self.store.local().call(call).await?;
+        let Some(past) = past.filter(|it| it.call.state.is_terminal()) else { return Ok(()) };
+        let epoch = past.call.epoch.max(found.epoch);
+        // Also those who have heard of the end look at their calls anew.
+        let seq = past.call.seq.max(found.seq) + 1;
+        let state = State { epoch, seq, over: true, snapshot: b"" };
+        cluster.bus.put(call, &state, false).await?;
+        cluster.bus.delist(cluster.me(), call).await?;
+        tracing::info!(%call, "a call that was over is over once more");
+        if let Ok(was) = serde_json::from_slice::<Call>(&found.snapshot) {
+            self.tell_over(cluster, &Call { seq, ..was }, epoch).await;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,327 @@
+//! What all nodes can find of our calls: their state, and how users stand towards them.
+//!
+//! What has changed a call is noted once it is durable here, so that Redis never knows more than a journal. One task
+//! brings it there, of each call one state at a time and the last there is, until it is there: a Redis that was away,
+//! or has forgotten, gets it later.
+
+use std::collections::{HashSet, VecDeque};
+
+use bytes::Bytes;
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use tokio::sync::{Notify, watch};
+
+use crate::bus::directory::Mark;
+use crate::bus::node::NodeId;
+use crate::call::id::{CallId, UserId};
+use crate::call::model::Call;
+use crate::call::participant::Participant;
+use crate::call::state::ConnectionState;
+
+/// The nodes that know of a call, and the number of the last event that each was told.
+pub(super) type ToldNodes = SmallVec<[(NodeId, u64); 2]>;
+
+/// Our calls as Redis has them, and has to.
+#[derive(Default)]
+pub(super) struct Keeping {
+    calls: DashMap<CallId, Kept>,
+    queue: Mutex<Queue>,
+    pub(super) changed: Notify,
+}
+
+/// Calls that have changed.
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<CallId>,
+    queued: HashSet<CallId>,
+    /// Of each call one change at a time is on its way.
+    busy: HashSet<CallId>,
+}
+
+/// One of our calls.
+struct Kept {
+    /// Grows with each change, before that is durable.
+    version: u64,
+    latest: Option<Latest>,
+    /// What Redis says of how users stand, as far as we know.
+    standing: SmallVec<[Stand; 4]>,
+    /// What every other node was told last.
+    told: ToldNodes,
+    /// Once Redis has it, those who know it have to look at it anew.
+    lost: bool,
+    /// Redis may not list it as one of ours.
+    unlisted: bool,
+    reached: watch::Sender<Reached>,
+}
+
+/// How far Redis has it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Reached {
+    pub(super) version: u64,
+    /// Another node has the call now.
+    pub(super) deposed: bool,
+}
+
+/// The call after its last durable change.
+#[derive(Debug, Clone)]
+pub(super) struct Latest {
+    version: u64,
+    pub(super) epoch: u64,
+    pub(super) seq: u64,
+    pub(super) over: bool,
+    pub(super) snapshot: Bytes,
+    standing: SmallVec<[Stand; 4]>,
+}
+
+/// How one user stands towards a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stand {
+    pub(super) user: UserId,
+    pub(super) mark: Option<Mark>,
+    pub(super) joined: bool,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        let (reached, _) = watch::channel(Reached::default());
+        let (standing, told) = (SmallVec::new(), SmallVec::new());
+        Self { version: 0, latest: None, standing, told, lost: false, unlisted: true, reached }
+    }
+}
+
+impl Queue {
+    fn push(&mut self, call: CallId) {
+        if self.queued.insert(call) {
+            self.waiting.push_back(call);
+        }
+    }
+
+    /// The first of those that are not on their way.
+    fn pop(&mut self) -> Option<CallId> {
+        let index = self.waiting.iter().position(|it| !self.busy.contains(it))?;
+        let call = self.waiting.remove(index)?;
+        self.queued.remove(&call);
+        self.busy.insert(call);
+        Some(call)
+    }
+}
+
+/// How `it` stands towards `call`, for all to see.
+pub(super) fn stand_of(call: &Call, it: &Participant) -> Stand {
+    let rung = it.is_rung();
+    let mark = if call.state.is_terminal() || it.connection == ConnectionState::Removed {
+        None
+    } else if rung && !call.is_group {
+        Some(Mark::RungBy(call.initiator.clone()))
+    } else if rung {
+        Some(Mark::Rung)
+    } else {
+        Some(Mark::Member)
+    };
+    Stand { user: it.user.clone(), mark, joined: it.is_joined() }
+}
+
+impl Keeping {
+    /// A change is on its way to the disk; called under the call's lock, so that a later change is a later version.
+    pub(super) fn expect(&self, call: &Call, snapshot: Bytes) -> Latest {
+        let standing = call.participants.iter().map(|it| stand_of(call, it)).collect();
+        let (epoch, seq, over) = (call.epoch, call.seq, call.state.is_terminal());
+        let mut kept = self.calls.entry(call.id).or_default();
+        kept.version += 1;
+        Latest { version: kept.version, epoch, seq, over, snapshot, standing }
+    }
+
+    /// It is durable; called in the order of changes.
+    pub(super) fn note(&self, call: CallId, latest: Latest) {
+        // One that was deposed meanwhile is nobody's business here any more.
+        let Some(mut kept) = self.calls.get_mut(&call) else { return };
+        kept.latest = Some(latest);
+        drop(kept);
+        self.touch(call);
+    }
+
+    /// Has the call brought to Redis once more.
+    pub(super) fn touch(&self, call: CallId) {
+        self.queue.lock().push(call);
+        self.changed.notify_one();
+    }
+
+    /// Redis says now that a user stands so towards a call of ours: what it said before, as far as we know.
+    pub(super) fn established(&self, call: CallId, stand: Stand) -> Option<Stand> {
+        let mut kept = self.calls.entry(call).or_default();
+        if let Some(known) = kept.standing.iter_mut().find(|it| it.user == stand.user) {
+            return Some(std::mem::replace(known, stand));
+        }
+        kept.standing.push(stand);
+        None
+    }
+
+    /// What may be `lost` is brought again: all calls, as they are.
+    pub(super) fn doubt_all(&self, lost: bool) {
+        let all: Vec<CallId> = self.calls.iter().map(|it| *it.key()).collect();
+        for call in all {
+            self.doubt(call, lost);
+        }
+    }
+
+    /// The same for one call.
+    pub(super) fn doubt(&self, call: CallId, lost: bool) {
+        let Some(mut kept) = self.calls.get_mut(&call) else { return };
+        let kept_now = &mut *kept;
+        let wanted = kept_now.latest.iter().flat_map(|it| &it.standing);
+        let wanted: HashSet<&UserId> = wanted.map(|it| &it.user).collect();
+        // Of those whom the call does not know there is something to be taken back.
+        kept_now.standing.retain(|it| !wanted.contains(&it.user));
+        kept.unlisted = true;
+        kept.lost |= lost;
+        drop(kept);
+        self.touch(call);
+    }
+
+    /// Whether those who know the call have to look at it anew, now that Redis has it; says so once.
+    pub(super) fn was_lost(&self, call: CallId) -> bool {
+        self.calls.get_mut(&call).is_some_and(|mut it| std::mem::take(&mut it.lost))
+    }
+
+    /// Redis lists the call as one of ours, or may not.
+    pub(super) fn list(&self, call: CallId, listed: bool) {
+        if let Some(mut kept) = self.calls.get_mut(&call) {
+            kept.unlisted = !listed;
+        }
+    }
+
+    /// Forgets a call that another node has now.
+    pub(super) fn forget(&self, call: CallId) {
+        if let Some((_, kept)) = self.calls.remove(&call) {
+            kept.reached.send_modify(|it| it.deposed = true);
+        }
+    }
+
+    /// The numbers that `node` is to be told of this call: of the event up to which it is told now, `seq` unless it is
+    /// only told `again`, and of the one before.
+    pub(super) fn tell(&self, call: CallId, node: &NodeId, seq: u64, again: bool) -> (u64, u64) {
+        let Some(mut kept) = self.calls.get_mut(&call) else { return (seq, 0) };
+        if let Some((_, told)) = kept.told.iter_mut().find(|(it, _)| it == node) {
+            let seq = if again { *told } else { seq };
+            return (seq, std::mem::replace(told, seq));
+        }
+        kept.told.push((node.clone(), seq));
+        (seq, 0)
+    }
+
+    /// The nodes that know of a call, and what each was told last.
+    pub(super) fn told(&self, call: CallId) -> ToldNodes {
+        self.calls.get(&call).map(|it| it.told.clone()).unwrap_or_default()
+    }
+
+    /// A node that is gone is told nothing more; one that comes back under this name begins anew.
+    pub(super) fn drop_node(&self, node: &NodeId) {
+        for mut kept in self.calls.iter_mut() {
+            kept.told.retain(|(it, _)| it != node);
+        }
+    }
+
+    /// How many calls are not in Redis as they are.
+    pub(super) fn behind(&self) -> usize {
+        let queue = self.queue.lock();
+        queue.queued.len() + queue.busy.len()
+    }
+
+    /// A call that is over and not yet in Redis as such.
+    pub(super) fn last(&self, call: CallId) -> Option<Call> {
+        let kept = self.calls.get(&call)?;
+        serde_json::from_slice(&kept.latest.as_ref()?.snapshot).ok()
+    }
+
+    pub(super) fn plan(&self, call: CallId) -> Option<Plan> {
+        let kept = self.calls.get(&call)?;
+        let wanted = kept.latest.as_ref().map(|it| &it.standing);
+        let mut stands: Vec<Stand> = Vec::new();
+        for stand in wanted.into_iter().flatten() {
+            let known = kept.standing.iter().find(|it| it.user == stand.user);
+            if known != Some(stand) {
+                stands.push(stand.clone());
+            }
+        }
+        // Of those whom the call does not know, as where it came to nothing, nothing stays.
+        for known in &kept.standing {
+            let is_wanted = wanted.is_some_and(|it| it.iter().any(|it| it.user == known.user));
+            if !is_wanted && (known.mark.is_some() || known.joined) {
+                stands.push(Stand { user: known.user.clone(), mark: None, joined: false });
+            }
+        }
+        let version = kept.latest.as_ref().map_or(0, |it| it.version);
+        let unlisted = kept.unlisted && kept.latest.as_ref().is_some_and(|it| !it.over);
+        Some(Plan { version, latest: kept.latest.clone(), stands, unlisted })
+    }
+
+    /// Redis has what was planned. True where nothing is left of the call.
+    pub(super) fn reach(&self, call: CallId, plan: &Plan) -> bool {
+        for stand in &plan.stands {
+            self.established(call, stand.clone());
+        }
+        let over = plan.latest.as_ref().is_none_or(|it| it.over);
+        let done = |_: &CallId, kept: &Kept| over && kept.version == plan.version;
+        if self.calls.remove_if(&call, done).is_some_and(|(_, it)| it.arrive(plan.version)) {
+            return true;
+        }
+        if let Some(kept) = self.calls.get(&call) {
+            kept.arrive(plan.version);
+        }
+        false
+    }
+}
+
+impl Kept {
+    /// Tells those who wait that it is so far.
+    fn arrive(&self, version: u64) -> bool {
+        self.reached.send_modify(|it| it.version = it.version.max(version));
+        true
+    }
+}
+
+/// What is to be brought to Redis.
+pub(super) struct Plan {
+    version: u64,
+    pub(super) latest: Option<Latest>,
+    pub(super) stands: Vec<Stand>,
+    /// It has to be listed as one of ours.
+    pub(super) unlisted: bool,
+}
+
+impl Keeping {
+    pub(super) fn next(&self) -> Option<CallId> {
+        self.queue.lock().pop()
+    }
+
+    pub(super) fn settle(&self, call: CallId, done: bool) {
+        let mut queue = self.queue.lock();
+        queue.busy.remove(&call);
+        if !done {
+            queue.push(call);
+        }
+    }
+}
+
+/// A version, and how far Redis has it.
+pub(super) type Awaited = (u64, watch::Receiver<Reached>);
+
+impl Keeping {
+    pub(super) fn watch(&self, call: CallId) -> Option<Awaited> {
+        let kept = self.calls.get(&call)?;
+        Some((kept.version, kept.reached.subscribe()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Keeping {
+        /// How many calls are remembered.
+        pub(in crate::app::cluster) fn leftovers(&self) -> usize {
+            self.calls.len()
+        }
+    }
+}

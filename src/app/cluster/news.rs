@@ -1,0 +1,400 @@
+//! What happens in a call, told to the nodes that have sockets of those concerned: one letter a node.
+//!
+//! Each letter bears the number of the call's last event and of the one last told to that node before, so that
+//! a node sees when it has missed something; and who is in the call and where, which signaling goes by. The
+//! last of all letters may be lost too: so numbers are repeated for a while ([`remind`]).
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::app::App;
+use crate::app::cluster::keeping::Latest;
+use crate::app::cluster::views::{Member, Reading, Standing};
+use crate::app::cluster::{Cluster, Nodes};
+use crate::app::effects::{Delivery, Manner};
+use crate::bus::letter::{Kind as About, Letter};
+use crate::bus::node::NodeId;
+use crate::call::id::{CallId, DeviceId, UserId};
+use crate::call::model::Call;
+use crate::call::participant::Participant;
+
+/// How often nodes are reminded of the last numbers of calls, and of which: of those told of lately.
+const REMIND: Duration = Duration::from_secs(2);
+const LATELY: Duration = Duration::from_secs(10);
+/// How often nodes are reminded of a call that is over.
+const OVER_TIMES: u32 = 5;
+/// Calls in one reminder: some 40 bytes each.
+const REMINDED_MAX: usize = 1000;
+
+/// A call after a change, as others have to know it.
+#[derive(Debug)]
+pub(in crate::app) struct Told {
+    call: CallId,
+    epoch: u64,
+    seq: u64,
+    over: bool,
+    /// Whoever knows the call has to look at it anew.
+    sync: bool,
+    /// Nothing has happened in it: the last number that was told stands. The call's own may be that of a change which
+    /// is not durable yet, and whose events would come as ones that were told.
+    again: bool,
+    /// What Redis has to have of it.
+    latest: Option<Latest>,
+    pub(super) people: Vec<(UserId, Standing, bool)>,
+}
+
+impl Told {
+    /// A call that is over although it does not look so.
+    pub(super) fn over(call: &Call, epoch: u64) -> Self {
+        Self { epoch, over: true, sync: true, ..Self::of(call) }
+    }
+
+    pub(super) fn of(call: &Call) -> Self {
+        let standing = |it: &Participant| {
+            if it.is_joined() {
+                Standing::Joined
+            } else if it.is_rung() {
+                Standing::Rung
+            } else {
+                Standing::Other
+            }
+        };
+        let person = |it: &Participant| (it.user.clone(), standing(it), it.listens());
+        Self {
+            call: call.id,
+            epoch: call.epoch,
+            seq: call.seq,
+            over: call.state.is_terminal(),
+            sync: false,
+            again: false,
+            latest: None,
+            people: call.participants.iter().map(person).collect(),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct News<'a> {
+    over: bool,
+    sync: bool,
+    members: Vec<Member>,
+    #[serde(borrow)]
+    events: Vec<Telling<'a>>,
+}
+
+/// One event for users of the receiver.
+#[derive(Serialize, Deserialize)]
+struct Telling<'a> {
+    to: Vec<UserId>,
+    except: Option<DeviceId>,
+    name: Cow<'a, str>,
+    #[serde(borrow)]
+    data: &'a RawValue,
+    /// It rings them for so long, milliseconds.
+    rings: Option<u64>,
+    /// With credentials of each receiver's own.
+    ice: bool,
+}
+
+/// The numbers of the last events of calls, as told to the receiver.
+#[derive(Serialize, Deserialize)]
+struct Digest(Vec<Numbered>);
+
+/// A call, its ownership and the number of its last event.
+type Numbered = (CallId, u64, u64);
+
+impl App {
+    /// What others have to know of a call after a change; called under its lock.
+    pub(in crate::app) fn told(&self, call: &Call, snapshot: &str) -> Option<Box<Told>> {
+        let cluster = self.cluster()?;
+        let snapshot = Bytes::copy_from_slice(snapshot.as_bytes());
+        let latest = Some(cluster.keeping.expect(call, snapshot));
+        Some(Box::new(Told { latest, ..Told::of(call) }))
+    }
+
+    fn members(&self, cluster: &Cluster, told: &Told) -> Vec<Member> {
+        let member = |(user, standing, listens): &(UserId, Standing, bool)| {
+            let mut nodes = cluster.nodes_of(user);
+            if self.presence.has(user) {
+                nodes.push(cluster.me().clone());
+            }
+            Member { user: user.clone(), standing: *standing, nodes, listens: *listens }
+        };
+        told.people.iter().map(member).collect()
+    }
+
+    /// Tells the other nodes of one durable change, in the order of changes.
+    pub(in crate::app) fn spread(&self, told: &Told, deliveries: &[Delivery]) {
+        let Some(cluster) = self.cluster() else { return };
+        if let Some(latest) = &told.latest {
+            cluster.keeping.note(told.call, latest.clone());
+        }
+        let members = self.members(cluster, told);
+        if told.over {
+            cluster.views.end(told.call, (told.epoch, told.seq));
+        } else {
+            let last = (told.epoch, cluster.number(told));
+            drop(cluster.views.set(told.call, cluster.me(), last, members.clone()));
+        }
+        let mut letters: HashMap<NodeId, Vec<Telling<'_>>> = HashMap::new();
+        for it in members.iter().filter(|it| it.standing != Standing::Other || it.listens) {
+            for node in it.nodes.iter().filter(|node| *node != cluster.me()) {
+                letters.entry(node.clone()).or_default();
+            }
+        }
+        if told.over || told.sync {
+            for (node, _) in cluster.keeping.told(told.call) {
+                letters.entry(node).or_default();
+            }
+        }
+        for delivery in deliveries {
+            for (node, to) in cluster.by_node(&delivery.to) {
+                if let Some(telling) = telling(delivery, to) {
+                    letters.entry(node).or_default().push(telling);
+                }
+            }
+        }
+        if told.over && !letters.is_empty() {
+            cluster.over.note(told, letters.keys().cloned().collect());
+        }
+        for (node, events) in letters {
+            let (over, sync, members) = (told.over, told.sync, members.clone());
+            cluster.tell_news(told, &node, &News { over, sync, members, events });
+        }
+    }
+
+    /// Tells all who know of a call of ours where its people are by now, and with `sync` that they have to look
+    /// at it anew.
+    pub(super) fn retell(&self, cluster: &Cluster, call: CallId, sync: bool) {
+        let told = self.calls.read(call, |it| (!it.state.is_terminal()).then(|| Told::of(it)));
+        if let Some(told) = told.flatten() {
+            self.spread(&Told { sync, again: !sync, ..told }, &[]);
+        }
+        debug_assert!(self.cluster().is_some_and(|it| std::ptr::eq(it, cluster)));
+    }
+
+    /// Hears what happened in a call of another node.
+    pub(super) fn hear_news(self: &Arc<Self>, cluster: &Cluster, letter: &Letter) {
+        let Ok(news) = serde_json::from_slice::<News<'_>>(&letter.body) else {
+            tracing::warn!(from = %letter.from, "news that can't be read");
+            return;
+        };
+        if let Some(epoch) = self.calls.read(letter.call, |it| it.epoch) {
+            // Two who think that they own it: Redis says who does.
+            if letter.epoch > epoch {
+                cluster.keeping.touch(letter.call);
+            }
+            return;
+        }
+        let (reading, before) = cluster.views.take(letter, &news.members, !news.events.is_empty());
+        if reading == Reading::Old {
+            return;
+        }
+        self.correct(cluster, &news.members);
+        for event in &news.events {
+            self.dispatch(&delivery(letter.call, event));
+        }
+        if news.over {
+            cluster.views.end(letter.call, (letter.epoch, letter.seq));
+        }
+        if reading == Reading::Gap || news.sync {
+            // One who is no longer among them may not have heard that.
+            let listening = before.iter().chain(&news.members).filter(|it| it.listens);
+            let mut users: Vec<&UserId> = listening.map(|it| &it.user).collect();
+            users.sort_unstable();
+            users.dedup();
+            self.resync(users.into_iter());
+        }
+    }
+
+    /// An owner that takes somebody to be here who is not, or the reverse, hears how it is: the word of a node may
+    /// have been lost or overtaken, and a Redis that went back knows what was. Who is here has heard nothing then.
+    fn correct(&self, cluster: &Cluster, members: &[Member]) {
+        for it in members {
+            let here = self.presence.has(&it.user);
+            if it.nodes.contains(cluster.me()) != here {
+                cluster.untold.add(&it.user, here);
+            }
+        }
+    }
+
+    /// Compares what a node has told with what has come.
+    pub(super) fn hear_digest(self: &Arc<Self>, cluster: &Cluster, letter: &Letter) {
+        let Ok(Digest(calls)) = serde_json::from_slice::<Digest>(&letter.body) else { return };
+        for (call, epoch, seq) in calls {
+            if self.calls.read(call, |_| ()).is_none()
+                && cluster.views.is_behind(call, (epoch, seq))
+            {
+                self.look_anew(cluster, call, (epoch, seq));
+            }
+        }
+    }
+
+    /// Something of a call was missed: those of its people who are here look at their calls anew.
+    fn look_anew(self: &Arc<Self>, cluster: &Cluster, call: CallId, told: (u64, u64)) {
+        let view = cluster.views.0.get(&call);
+        let members = view.iter().flat_map(|it| it.members.iter().map(|it| it.user.clone()));
+        let mut people: Vec<UserId> = members.collect();
+        drop(view);
+        let app = Arc::clone(self);
+        drop(tokio::spawn(async move {
+            let Some(cluster) = app.cluster() else { return };
+            let Ok(found) = cluster.bus.call(call).await else { return };
+            if found.as_ref().is_none_or(|it| it.over) {
+                cluster.views.end(call, told);
+            }
+            let found = found.and_then(|it| serde_json::from_slice::<Call>(&it.snapshot).ok());
+            people.extend(found.into_iter().flat_map(|it| it.participants).map(|it| it.user));
+            people.sort_unstable();
+            people.dedup();
+            app.resync(people.iter());
+        }));
+    }
+
+    /// Letters may have been lost: all that is known of others' calls is looked at anew.
+    pub(super) fn doubt_others(self: &Arc<Self>, cluster: &Cluster) {
+        tracing::info!("what other nodes told may be incomplete: asking anew");
+        let mut people: Vec<UserId> = Vec::new();
+        for mut view in cluster.views.0.iter_mut() {
+            if view.owner == *cluster.me() {
+                // So may those that we have told others: they are reminded.
+                view.changed = Instant::now();
+            } else {
+                view.doubtful = true;
+                people.extend(view.members.iter().map(|it| it.user.clone()));
+            }
+        }
+        people.sort_unstable();
+        people.dedup();
+        self.resync(people.iter());
+        self.doubt_directory(cluster, true);
+    }
+}
+
+/// Calls of ours that are over, and whoever has to know that.
+#[derive(Default)]
+pub(super) struct Over(Mutex<Vec<Reminder>>);
+
+struct Reminder {
+    call: Numbered,
+    nodes: Nodes,
+    times: u32,
+}
+
+impl Over {
+    fn note(&self, told: &Told, nodes: Nodes) {
+        let call = (told.call, told.epoch, told.seq);
+        self.0.lock().push(Reminder { call, nodes, times: OVER_TIMES });
+    }
+
+    /// Whom to remind of what; as long as the way is not well, that does not count.
+    fn remind(&self, well: bool) -> Vec<(NodeId, Numbered)> {
+        let mut all = self.0.lock();
+        let told =
+            |it: &Reminder| it.nodes.iter().map(|to| (to.clone(), it.call)).collect::<Vec<_>>();
+        let reminders = all.iter().flat_map(told).collect();
+        for it in all.iter_mut() {
+            it.times -= u32::from(well);
+        }
+        all.retain(|it| it.times > 0);
+        reminders
+    }
+}
+
+impl Cluster {
+    fn by_node(&self, users: &[UserId]) -> HashMap<NodeId, Vec<UserId>> {
+        let mut by_node: HashMap<NodeId, Vec<UserId>> = HashMap::new();
+        for user in users {
+            for node in self.nodes_of(user) {
+                by_node.entry(node).or_default().push(user.clone());
+            }
+        }
+        by_node
+    }
+
+    /// The number of the last event that may be told.
+    fn number(&self, told: &Told) -> u64 {
+        let last = || self.views.number(told.call, told.epoch);
+        told.again.then(last).flatten().unwrap_or(told.seq)
+    }
+
+    fn tell_news(&self, told: &Told, node: &NodeId, news: &News<'_>) {
+        // Views are structs of strings and numbers, which always serialise.
+        let body = Bytes::from(serde_json::to_vec(news).unwrap_or_default());
+        let number = self.number(told);
+        let (seq, prev) = self.keeping.tell(told.call, node, number, told.again);
+        let letter = self.letter(About::News, 0, told.call, body);
+        let letter = Letter { epoch: told.epoch, seq, prev, ..letter };
+        if let Err(error) = self.bus.post(node, letter) {
+            // It will see the gap.
+            tracing::debug!(%error, %node, "news of a call was not sent");
+        }
+    }
+}
+
+fn telling(delivery: &Delivery, to: Vec<UserId>) -> Option<Telling<'_>> {
+    let rings = match delivery.manner {
+        Manner::Rings(_, patience) => Some(u64::try_from(patience.as_millis()).unwrap_or(0)),
+        Manner::Plain | Manner::IceServers => None,
+    };
+    Some(Telling {
+        to,
+        except: delivery.except.clone(),
+        name: Cow::Borrowed(&delivery.name),
+        data: serde_json::from_str(&delivery.data).ok()?,
+        rings,
+        ice: matches!(delivery.manner, Manner::IceServers),
+    })
+}
+
+fn delivery(call: CallId, it: &Telling<'_>) -> Delivery {
+    let manner = match it.rings {
+        Some(millis) => Manner::Rings(call, Duration::from_millis(millis)),
+        None if it.ice => Manner::IceServers,
+        None => Manner::Plain,
+    };
+    Delivery {
+        to: it.to.clone(),
+        except: it.except.clone(),
+        manner,
+        name: Cow::Owned(it.name.clone().into_owned()),
+        data: it.data.get().into(),
+    }
+}
+
+/// Repeats the last numbers of calls to those who were told of them; never returns.
+#[expect(clippy::infinite_loop, reason = "ends with its task")]
+pub(super) async fn remind(app: &Arc<App>) {
+    let Some(cluster) = app.cluster() else { return };
+    let mut ticks = interval(REMIND);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let mut digests: HashMap<NodeId, Vec<Numbered>> = HashMap::new();
+        for view in &cluster.views.0 {
+            if view.owner == *cluster.me() && view.changed.elapsed() < LATELY {
+                for (node, seq) in cluster.keeping.told(*view.key()) {
+                    digests.entry(node).or_default().push((*view.key(), view.epoch, seq));
+                }
+            }
+        }
+        for (node, numbered) in cluster.over.remind(cluster.bus.is_well()) {
+            digests.entry(node).or_default().push(numbered);
+        }
+        for (node, calls) in digests {
+            for some in calls.chunks(REMINDED_MAX) {
+                let body = serde_json::to_vec(&Digest(some.to_vec())).unwrap_or_default();
+                let nil = CallId(uuid::Uuid::nil());
+                cluster.tell(&node, cluster.letter(About::Digest, 0, nil, Bytes::from(body)));
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Calls that a node had in an earlier run, where nobody else has them by now.
+
+use std::sync::Arc;
+
+use crate::app::App;
+use crate::app::cluster::Cluster;
+use crate::app::cluster::taking::{Share, at_once};
+use crate::app::error::AppError;
+use crate::bus::directory::Claim;
+use crate::bus::node::NodeId;
+use crate::call::command::Command;
+use crate::call::id::CallId;
+use crate::call::model::Call;
+
+impl App {
+    /// Brings back what this node had in an earlier run, where nobody else has it now: whether all of that is done.
+    pub(super) async fn come_back(self: &Arc<Self>, cluster: &Cluster) -> bool {
+        let snapshots = self.store.local().live_snapshots().unwrap_or_default();
+        let calls = snapshots.iter().filter_map(|it| {
+            let read = serde_json::from_str::<Call>(it);
+            read.inspect_err(|error| tracing::error!(%error, "a live call can't be read back")).ok()
+        });
+        let here = |id: CallId| self.calls.read(id, |_| ()).is_some();
+        let calls: Vec<Call> = calls.filter(|it| !here(it.id)).collect();
+        let (app, count) = (Arc::clone(self), calls.len());
+        let done = at_once(calls, move |call| {
+            let app = Arc::clone(&app);
+            async move { app.bring_one_back(call).await }
+        });
+        if done.await < count {
+            return false;
+        }
+        for node in cluster.peers.all() {
+            // The lock on our folder says that it is no more.
+            if node.is_run_of(cluster.me()) {
+                self.take_all(&node, Share::ALL).await;
+            }
+        }
+        tracing::info!(calls = self.calls.len(), "live calls are back");
+        true
+    }
+
+    async fn bring_one_back(self: &Arc<Self>, call: Call) -> bool {
+        let Some(cluster) = self.cluster() else { return false };
+        let brought = Box::pin(self.bring_back(cluster, call)).await;
+        if let Err(error) = &brought {
+            tracing::warn!(%error, "a call of an earlier run is not back yet");
+        }
+        brought.is_ok()
+    }
+
+    /// Brings one call back, or lets go of it where it has gone on without us: whether it is ours.
+    async fn bring_back(self: &Arc<Self>, cluster: &Cluster, call: Call) -> Result<bool, AppError> {
+        let id = call.id;
+        match cluster.bus.call(id).await? {
+            // Redis has lost it.
+            None => {
+                cluster.bus.enlist(id).await?;
+                let epoch = call.epoch + 1;
+                self.own(cluster, call, epoch).await.map(|()| true)
+            }
+            // Its start was never answered: Redis did not have it yet.
+            Some(found) if found.snapshot.is_empty() => {
+                self.abort(call).await?;
+                Ok(false)
+            }
+            Some(found) if !found.over && self.was_ours(cluster, &found.owner).await => {
+                cluster.bus.enlist(id).await?;
+                let claim = cluster.bus.claim(id, &found.owner, found.epoch).await?;
+                let Claim::Ours { epoch, was } = claim else { return Ok(false) };
+                let theirs = was.and_then(|it| serde_json::from_slice::<Call>(&it.snapshot).ok());
+                let newer = theirs.filter(|it| (it.epoch, it.seq) > (call.epoch, call.seq));
+                self.own(cluster, newer.unwrap_or(call), epoch).await.map(|()| true)
+            }
+            Some(_) => {
+                self.release_copy(id).await;
+                self.plead(call);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Ends a call that was begun in an earlier run and that nobody was told of.
+    async fn abort(&self, mut call: Call) -> Result<(), AppError> {
+        let now = self.clock.now();
+        let permit = self.journal.reserve()?;
+        call.restore(now);
+        call.epoch += 1;
+        let applied = call.apply(Command::Abort, now)?;
+        let durable = self.calls.insert(call, |call| self.submit(permit, call, &applied, None));
+        Ok(durable.await?)
+    }
+
+    async fn was_ours(&self, cluster: &Cluster, owner: &NodeId) -> bool {
+        owner.is_run_of(cluster.me()) || cluster.peers.is_gone(&cluster.bus, owner).await
+    }
+}

@@ -1,0 +1,353 @@
+//! Calls that pass from one node to another: by the death of one, at its return, or because it goes.
+//!
+//! Whoever takes a call claims it from the owner that it had, in the epoch that it had: of several who try, one
+//! does. What the former owner still writes is refused everywhere from then on; what it has acknowledged and
+//! could not put where others find it, it asks the new owner for when it hears of that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::app::App;
+use crate::app::cluster::Cluster;
+use crate::app::cluster::errand::Errand;
+use crate::app::cluster::forwarding::Command as Asked;
+use crate::app::cluster::news::Told;
+use crate::app::effects::After;
+use crate::app::error::{AppError, Code};
+use crate::bus::directory::{Claim, Found, State};
+use crate::bus::node::NodeId;
+use crate::call::id::{CallId, UserId};
+use crate::call::model::Call;
+use crate::call::participant::Participant;
+use crate::call::state::ConnectionState;
+use crate::store::Record;
+
+/// Calls that are taken or handed over at once.
+const AT_ONCE: usize = 64;
+/// For how long the new owner of a call is asked for what was acknowledged here, and how often.
+const PLEAD_MAX: Duration = Duration::from_mins(10);
+const PLEAD_PAUSE: Duration = Duration::from_millis(500);
+/// How often a call is offered to another node before it stays.
+const OFFERS_MAX: usize = 3;
+
+impl App {
+    /// Takes a call from its owner, who is gone or gives it away; that another was quicker is as good.
+    pub(super) async fn adopt(
+        self: &Arc<Self>,
+        cluster: &Cluster,
+        call: CallId,
+        found: Found,
+    ) -> Result<(), AppError> {
+        if self.is_draining() {
+            return Err(AppError::Draining);
+        }
+        // Nobody would find it with us otherwise.
+        cluster.bus.enlist(call).await?;
+        match cluster.bus.claim(call, &found.owner, found.epoch).await? {
+            Claim::Ours { epoch, was: Some(was) } => self.install(cluster, call, epoch, &was).await,
+            Claim::Ours { was: None, .. } | Claim::Theirs(_) | Claim::Nothing => Ok(()),
+        }
+    }
+
+    /// Begins to own a call as it was found.
+    async fn install(
+        self: &Arc<Self>,
+        cluster: &Cluster,
+        call: CallId,
+        epoch: u64,
+        was: &Found,
+    ) -> Result<(), AppError> {
+        let found = serde_json::from_slice::<Call>(&was.snapshot).ok();
+        // It was being made and never was, or had ended: its former owner could not tell that to Redis any more.
+        if found.is_none() || self.is_over_in_store(call).await {
+            let state = State { epoch, seq: was.seq, over: true, snapshot: b"" };
+            cluster.bus.put(call, &state, false).await?;
+            if let Some(found) = found {
+                self.tell_over(cluster, &found, epoch).await;
+            }
+            if self.livekit().is_some() {
+                self.rooms.look(call);
+            }
+            return Ok(());
+        }
+        match found {
+            Some(found) => self.own(cluster, found, epoch).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the store knows that a call is over; one that can't be asked knows of nothing.
+    pub(super) async fn is_over_in_store(&self, call: CallId) -> bool {
+        let stored = Box::pin(self.store.call(call)).await;
+        stored.ok().flatten().is_some_and(|it| it.call.state.is_terminal())
+    }
+
+    /// A call turns out to be over: whoever is in it, wherever they are, looks at their calls anew.
+    pub(super) async fn tell_over(self: &Arc<Self>, cluster: &Cluster, call: &Call, epoch: u64) {
+        for it in &call.participants {
+            if let Ok(known) = cluster.bus.forget_call(&it.user, call.id).await {
+                self.learn(cluster, &it.user, &known);
+            }
+        }
+        self.spread(&Told::over(call, epoch), &[]);
+        self.resync(call.participants.iter().map(|it| &it.user));
+    }
+
+    /// Owns `call` in this epoch from now on.
+    pub(super) async fn own(
+        self: &Arc<Self>,
+        cluster: &Cluster,
+        mut call: Call,
+        epoch: u64,
+    ) -> Result<(), AppError> {
+        let (id, now) = (call.id, self.clock.now());
+        let permit = self.journal.reserve()?;
+        let applied = call.take_over(epoch, now);
+        let durable = self.calls.insert(call, |call| self.submit(permit, call, &applied, None));
+        durable.await?;
+        // Then it is known where its people are.
+        drop(self.kept(id).await);
+        let people = self.people_of(id);
+        for user in &people {
+            self.heed(user);
+        }
+        self.retell(cluster, id, true);
+        self.resync(people.iter());
+        if self.livekit().is_some() {
+            self.rooms.look(id);
+            self.stop_unknown_later(id);
+        }
+        Ok(())
+    }
+
+    /// All who belong to a call that is here.
+    pub(super) fn people_of(&self, call: CallId) -> Vec<UserId> {
+        let people = |it: &Call| it.participants.iter().map(|it| it.user.clone()).collect();
+        self.calls.read(call, people).unwrap_or_default()
+    }
+
+    /// Takes over calls of a node that is no more: this node's share of them, or all. Whether none is left.
+    pub(super) async fn take_all(self: &Arc<Self>, node: &NodeId, share: Share) -> bool {
+        let Some(cluster) = self.cluster() else { return false };
+        let began = Instant::now();
+        let calls = match cluster.bus.calls_of(node).await {
+            Ok(calls) => calls,
+            Err(error) => {
+                tracing::warn!(%error, %node, "the calls of a dead node are not known yet");
+                return false;
+            }
+        };
+        if calls.is_empty() {
+            return cluster.bus.forget_node(node).await.is_ok();
+        }
+        let calls = calls.into_iter().filter(|it| share.has(*it));
+        let (app, of) = (Arc::clone(self), node.clone());
+        let taken = at_once(calls, move |call| {
+            let (app, of) = (Arc::clone(&app), of.clone());
+            async move { app.take_one(&of, call).await }
+        });
+        let taken = taken.await;
+        let took_ms = began.elapsed().as_millis();
+        tracing::warn!(%node, calls = taken, took_ms, "calls of a dead node are taken over");
+        false
+    }
+
+    /// Takes one call of `node`: whether nothing is left to do.
+    async fn take_one(self: &Arc<Self>, node: &NodeId, call: CallId) -> bool {
+        let Some(cluster) = self.cluster() else { return false };
+        let taken = async {
+            match cluster.bus.call(call).await? {
+                Some(found) if !found.over && found.owner == *node => {
+                    self.adopt(cluster, call, found).await?;
+                }
+                Some(_) | None => {}
+            }
+            cluster.bus.delist(node, call).await?;
+            Ok::<(), AppError>(())
+        };
+        let taken = Box::pin(taken).await;
+        if let Err(error) = &taken {
+            tracing::debug!(%error, %call, "a call of a dead node is not taken over yet");
+        }
+        taken.is_ok()
+    }
+
+    /// Takes a call that its owner gives away.
+    pub(super) async fn take_from(
+        self: &Arc<Self>,
+        cluster: &Cluster,
+        from: &NodeId,
+        call: CallId,
+    ) -> Result<(), AppError> {
+        match cluster.bus.call(call).await? {
+            Some(found) if found.owner == *from => self.adopt(cluster, call, found).await,
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Another node has a call that was ours: our copy goes.
+    pub(super) async fn depose(self: &Arc<Self>, cluster: &Cluster, call: CallId) {
+        let ours = self.calls.read(call, Call::clone);
+        let ours = ours.or_else(|| cluster.keeping.last(call));
+        self.calls.retire(call);
+        cluster.keeping.forget(call);
+        cluster.views.doubt(call);
+        drop(cluster.bus.delist(cluster.me(), call).await);
+        self.release_copy(call).await;
+        tracing::info!(%call, "another node has a call that was ours");
+        if let Some(ours) = ours {
+            self.plead(ours);
+        }
+    }
+
+    /// The local file no longer has the call as one of ours.
+    pub(super) async fn release_copy(&self, call: CallId) {
+        let Ok(permit) = self.journal.reserve() else { return };
+        drop(permit.send(Record::Released(call), After::default()).await);
+    }
+
+    /// What was acknowledged here and is not known to the new owner is asked of it: who left or said no here
+    /// after they last joined there. Tried until it is known there, or the new owner says no.
+    pub(super) fn plead(self: &Arc<Self>, ours: Call) {
+        let app = Arc::clone(self);
+        drop(tokio::spawn(async move {
+            let until = Instant::now() + PLEAD_MAX;
+            while let Err(error) = Box::pin(app.plead_once(&ours)).await {
+                if Instant::now() >= until {
+                    tracing::warn!(%error, call = %ours.id, "what was acknowledged is not known to the new owner");
+                    return;
+                }
+                sleep(PLEAD_PAUSE).await;
+            }
+            // What the new owner has told meanwhile was not heard here.
+            app.resync(ours.participants.iter().map(|it| &it.user));
+        }));
+    }
+
+    async fn plead_once(self: &Arc<Self>, ours: &Call) -> Result<(), AppError> {
+        let Some(cluster) = self.cluster() else { return Ok(()) };
+        let found = cluster.bus.call(ours.id).await?;
+        let Some(found) = found.filter(|it| !it.over) else { return Ok(()) };
+        let Ok(theirs) = serde_json::from_slice::<Call>(&found.snapshot) else { return Ok(()) };
+        for it in &ours.participants {
+            let Some(errand) = theirs.participant(&it.user).and_then(|them| plea(it, them)) else {
+                continue;
+            };
+            match Box::pin(self.ask(ours.id, &it.user, errand)).await {
+                Err(error) if error.code() == Code::ClusterUnavailable => return Err(error),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives all calls to other nodes, for at most until `deadline`; those that nobody takes stay in the local file.
+    pub async fn hand_over(self: &Arc<Self>, deadline: Instant) {
+        let Some(cluster) = self.cluster() else { return };
+        let mut calls = Vec::new();
+        self.calls.each(|it| calls.push(it.id));
+        let count = calls.len();
+        let app = Arc::clone(self);
+        let work = at_once(calls, move |call| {
+            let app = Arc::clone(&app);
+            async move {
+                app.give(call).await;
+                true
+            }
+        });
+        let done = timeout_at(deadline, work).await.is_ok();
+        let left = self.calls.len();
+        tracing::info!(calls = count, left, done, "calls are handed over");
+        if left == 0 && cluster.keeping.behind() == 0 {
+            cluster.peers.retire();
+            drop(cluster.bus.forget_node(cluster.me()).await);
+        }
+    }
+
+    /// Gives one call to another node.
+    async fn give(self: &Arc<Self>, call: CallId) {
+        let Some(cluster) = self.cluster() else { return };
+        let mut others = cluster.peers.living();
+        others.sort_unstable();
+        if others.is_empty() {
+            return;
+        }
+        // Spread by chance: the end of an id is random.
+        let start = usize::try_from(call.0.as_u128() % 997).unwrap_or(0);
+        for turn in 0..OFFERS_MAX {
+            let Some(other) = others.get((start + turn) % others.len()) else { return };
+            drop(self.kept(call).await);
+            let Some(user) = self.calls.read(call, |it| it.initiator.clone()) else { return };
+            let asked = self.ask_node(cluster, other, Asked::about(call), (&user, &Errand::Take));
+            match Box::pin(asked).await {
+                Ok(_) => return self.depose(cluster, call).await,
+                Err(error) => tracing::debug!(%error, node = %other, "a node takes no call"),
+            }
+        }
+    }
+}
+
+/// Which of a dead node's calls a node takes: each of those that live has a part, so that it goes quicker and no node has
+/// all of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Share {
+    index: usize,
+    of: usize,
+}
+
+impl Share {
+    /// All of them: where others may not have taken theirs.
+    pub(super) const ALL: Self = Self { index: 0, of: 1 };
+
+    /// That of `me` among `others`.
+    pub(super) fn of(me: &NodeId, others: &[NodeId]) -> Self {
+        Self { index: others.iter().filter(|it| *it < me).count(), of: others.len() + 1 }
+    }
+
+    /// The end of an id is random.
+    fn has(self, call: CallId) -> bool {
+        let chance = usize::try_from(call.0.as_u128() & 0xffff_ffff).unwrap_or(0);
+        chance % self.of == self.index
+    }
+}
+
+/// Does `work` for each, some at a time: for how many it was done.
+pub(super) async fn at_once<T, W>(each: impl IntoIterator<Item = T>, work: impl Fn(T) -> W) -> usize
+where
+    W: Future<Output = bool> + Send + 'static,
+{
+    let (mut working, mut done) = (JoinSet::new(), 0);
+    for one in each {
+        while working.len() >= AT_ONCE {
+            done += usize::from(matches!(working.join_next().await, Some(Ok(true))));
+        }
+        working.spawn(work(one));
+    }
+    while let Some(worked) = working.join_next().await {
+        done += usize::from(matches!(worked, Ok(true)));
+    }
+    done
+}
+
+/// What to ask the new owner for, on behalf of one who stands so here and so there.
+fn plea(here: &Participant, there: &Participant) -> Option<Errand> {
+    let gone = matches!(here.connection, ConnectionState::Left);
+    let later = here.left_at.is_some_and(|left| there.since.is_none_or(|since| left > since));
+    match here.connection {
+        ConnectionState::Left if gone && later && there.is_joined() => Some(Errand::End),
+        ConnectionState::Declined if there.is_rung() => Some(Errand::Decline),
+        ConnectionState::Left
+        | ConnectionState::Declined
+        | ConnectionState::Invited
+        | ConnectionState::Ringing
+        | ConnectionState::Connecting
+        | ConnectionState::Connected
+        | ConnectionState::Reconnecting
+        | ConnectionState::Missed
+        | ConnectionState::Busy
+        | ConnectionState::Removed => None,
+    }
+}

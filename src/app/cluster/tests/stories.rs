@@ -1,0 +1,221 @@
+//! Single promises of nodes to each other, one at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::town::Town;
+use crate::app::App;
+use crate::app::cluster::errand::Errand;
+use crate::app::cluster::forwarding::Command;
+use crate::app::error::{AppError, Code};
+use crate::app::fixture::{Device, call_of, identity, request, user};
+use crate::app::starting::Origin;
+use crate::bus::memory::Faults;
+use crate::call::id::CallId;
+use crate::call::model::Call;
+use crate::call::participant::Settings;
+use crate::call::state::ConnectionState;
+
+const A: usize = 0;
+const B: usize = 1;
+
+async fn town() -> Town {
+    Town::open(1, &["a", "b"]).await
+}
+
+async fn start(app: Arc<App>, caller: &str, others: &[&str]) -> Result<CallId, AppError> {
+    let started = app.start(&identity(caller), request(others), Origin::default()).await?;
+    Ok(call_of(started.data.get()))
+}
+
+async fn join(app: Arc<App>, call: CallId, name: &str) -> Result<(), AppError> {
+    app.join(call, &user(name), Settings::default(), None).await.map(drop)
+}
+
+/// A call of anna with bob and carl, all three in it, that node a has.
+async fn call_of_three(town: &Town) -> CallId {
+    let app = Arc::clone(town.at(A));
+    town.work(async move {
+        let call = start(Arc::clone(&app), "anna", &["bob", "carl"]).await.unwrap();
+        for name in ["bob", "carl"] {
+            join(Arc::clone(&app), call, name).await.unwrap();
+        }
+        call
+    })
+    .await
+}
+
+fn read<T>(town: &Town, node: usize, call: CallId, read: impl FnOnce(&Call) -> T) -> T {
+    town.at(node).calls.read(call, read).unwrap()
+}
+
+fn stands(call: &Call, name: &str) -> ConnectionState {
+    call.participant(&user(name)).unwrap().connection
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_comes_twice_is_carried_out_once_and_answered_the_same() {
+    let town = town().await;
+    let call = call_of_three(&town).await;
+    let command = Command::about(call);
+    let ask = || {
+        let (app, a) = (Arc::clone(town.at(B)), town.nodes[A].id.clone());
+        town.work(async move {
+            let errand = Errand::Invite { users: vec![user("dora")] };
+            let cluster = app.cluster().unwrap();
+            let answer =
+                Box::pin(app.ask_node(cluster, &a, command, (&user("anna"), &errand))).await;
+            answer.unwrap().unwrap().get().to_owned()
+        })
+    };
+    let first = ask().await;
+    assert_eq!(read(&town, A, call, |it| stands(it, "dora")), ConnectionState::Invited);
+    let app = Arc::clone(town.at(A));
+    town.work(async move { app.decline(call, &user("dora")).await.unwrap() }).await;
+    let seq = read(&town, A, call, |it| it.seq);
+    assert_eq!(ask().await, first);
+    let after = read(&town, A, call, |it| (it.seq, stands(it, "dora")));
+    assert_eq!(after, (seq, ConnectionState::Declined));
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_who_call_each_other_at_once_are_in_one_call() {
+    for late_ms in [0, 10, 30] {
+        let town = town().await;
+        town.net.fail(Faults { late_ms, ..Faults::default() });
+        let (a, b) = (Arc::clone(town.at(A)), Arc::clone(town.at(B)));
+        let (one, other) = town
+            .work(
+                async move { tokio::join!(start(a, "anna", &["bob"]), start(b, "bob", &["anna"])) },
+            )
+            .await;
+        let (one, other) = (one.unwrap(), other.unwrap());
+        assert_eq!(one, other);
+        town.pass(Duration::from_secs(1)).await;
+        let joined = |app: &Arc<App>| app.calls.read(one, Call::joined);
+        assert_eq!([A, B].map(|it| joined(town.at(it)).unwrap_or(0)).iter().sum::<usize>(), 2);
+        assert_eq!(town.at(A).live_calls() + town.at(B).live_calls(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_in_a_call_of_another_node_is_busy_there_too() {
+    let town = town().await;
+    call_of_three(&town).await;
+    let app = Arc::clone(town.at(B));
+    let busy = town.work(start(Arc::clone(&app), "dora", &["bob"])).await;
+    assert_eq!(busy.unwrap_err().code(), Code::Busy);
+    let own = town.work(start(app, "bob", &["dora"])).await;
+    assert_eq!(own.unwrap_err().code(), Code::AlreadyInCall);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_was_being_made_by_a_dead_node_holds_nobody() {
+    let town = town().await;
+    let (dead, _mailbox) = town.net.node("dead");
+    let call = CallId(Uuid::now_v7());
+    dead.beat().await.unwrap();
+    dead.begin(call).await.unwrap();
+    assert!(dead.join(&user("anna"), call, None).await.unwrap().0);
+    let try_it = || town.work(start(Arc::clone(town.at(A)), "anna", &["bob"]));
+    assert_eq!(try_it().await.unwrap_err().code(), Code::AlreadyInCall);
+    town.net.kill(dead.me());
+    town.pass(Duration::from_secs(7)).await;
+    try_it().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_deposed_owner_has_acknowledged_is_asked_of_the_new_one() {
+    let town = town().await;
+    let devices = [("anna", B), ("bob", A), ("carl", B)];
+    let devices = devices.map(|(name, node)| Device::connect(town.at(node), name));
+    let call = call_of_three(&town).await;
+    town.net.cut(&town.nodes[A].id);
+    town.pass(Duration::from_millis(6500)).await;
+    assert_eq!(read(&town, B, call, Call::joined), 3, "taken over");
+    let app = Arc::clone(town.at(A));
+    town.work(async move { app.end(call, &user("bob")).await.unwrap() }).await;
+    assert_eq!(read(&town, B, call, Call::joined), 3, "nothing is known of it");
+    town.net.mend_all();
+    town.pass(Duration::from_secs(2)).await;
+    assert!(town.at(A).calls.read(call, |_| ()).is_none(), "deposed");
+    assert_eq!(read(&town, B, call, |it| stands(it, "bob")), ConnectionState::Left);
+    let names = devices[0].names();
+    // And perhaps the whole state after it.
+    assert!(names.iter().any(|it| it == "call:participant_left"), "{names:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_last_letter_that_is_lost_is_made_up_for_within_two_seconds() {
+    let town = town().await;
+    let bob = Device::connect(town.at(B), "bob");
+    for loses_end in [false, true] {
+        let lose = || town.net.fail(Faults { lost: 1000, ..Faults::default() });
+        if !loses_end {
+            lose();
+        }
+        let call = town.work(start(Arc::clone(town.at(A)), "anna", &["bob"])).await.unwrap();
+        if loses_end {
+            lose();
+            let app = Arc::clone(town.at(A));
+            town.work(async move { app.end(call, &user("anna")).await.unwrap() }).await;
+            town.net.fail(Faults::default());
+        }
+        town.net.fail(Faults::default());
+        drop(bob.heard());
+        town.pass(Duration::from_millis(2100)).await;
+        let heard = bob.heard();
+        let (name, data) = heard.last().expect("something is heard");
+        let known = data["calls"].as_array().map(Vec::len);
+        assert_eq!((name.as_str(), known), ("call:sync", Some(usize::from(!loses_end))));
+        if !loses_end {
+            let app = Arc::clone(town.at(A));
+            town.work(async move { app.end(call, &user("anna")).await.unwrap() }).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_node_dies_goes_on_at_another_with_higher_numbers() {
+    let mut town = town().await;
+    let bob = Device::connect(town.at(B), "bob");
+    let call = call_of_three(&town).await;
+    town.pass(Duration::from_secs(1)).await;
+    drop(bob.heard());
+    let seq = read(&town, A, call, |it| it.seq);
+    drop(town.kill(A));
+    town.pass(Duration::from_secs(7)).await;
+    let taken = town.nodes[0].app.calls.read(call, |it| (it.epoch, it.seq, it.joined()));
+    let (epoch, new, joined) = taken.expect("taken over");
+    assert!(epoch > 1 && new >= seq + 1_000_000 && joined == 3, "{epoch} {new} {joined}");
+    let heard = bob.heard();
+    let sync = heard.iter().find(|(name, _)| name == "call:sync").expect("a sync");
+    assert_eq!(sync.1["calls"][0]["call"]["epoch"], epoch);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_whose_beat_fails_for_four_seconds_decides_nothing_but_lets_go() {
+    let town = town().await;
+    let call = call_of_three(&town).await;
+    town.net.cut(&town.nodes[A].id);
+    let fenced = || town.nodes[A].cluster().fence().is_err();
+    town.pass(Duration::from_millis(2900)).await;
+    assert!(!fenced());
+    town.pass(Duration::from_millis(1200)).await;
+    assert!(fenced());
+    let token = |name: &'static str| {
+        let app = Arc::clone(town.at(A));
+        async move { app.token(call, &user(name)).await.map(drop) }
+    };
+    let refused = town.work(token("anna")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ClusterUnavailable);
+    let app = Arc::clone(town.at(A));
+    town.work(async move { app.end(call, &user("bob")).await.unwrap() }).await;
+    town.net.mend_all();
+    town.pass(Duration::from_secs(8)).await;
+    assert!(!fenced());
+    let left = |node: usize| town.at(node).calls.read(call, |it| stands(it, "bob"));
+    assert_eq!(left(A).or(left(B)), Some(ConnectionState::Left));
+}

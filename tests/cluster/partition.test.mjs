@@ -1,0 +1,144 @@
+// One node can't reach Redis while its clients reach it, or is held for a while: others take its calls over, and when it is back there is one
+// truth.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { alone, Cluster } from '../support/cluster.mjs';
+import { noNetworks } from '../support/netns.mjs';
+import { eventually } from '../support/world.mjs';
+
+/** How long others wait for its beat, and what busy cores add, milliseconds. */
+const TAKEN_OVER_MS = 8000;
+/** After how long it believes no more that it is in the cluster, milliseconds. */
+const FENCED_MS = 4500;
+const REFUSED_MS_MAX = 1300;
+const HEALED_MS = 15_000;
+
+const skip = alone || noNetworks();
+const cluster = skip ? undefined : await Cluster.start({ redis: 'single', network: true });
+
+test(
+  'a node is cut off from Redis: it gives way, and what ended on either side has ended',
+  { skip },
+  async () => {
+    const [cut] = cluster.nodes;
+    const [[a, deviceA], [b, deviceB], [c, deviceC]] = await cluster.connectedAt(0, 0, 1);
+    const lives = await a.start([b, c]);
+    await b.join(lives);
+    await c.join(lives);
+    const [[d], [e, deviceE]] = await cluster.connectedAt(0, 1);
+    const endsHere = await d.start(e);
+    await e.join(endsHere);
+    const [[f, deviceF], [g]] = await cluster.connectedAt(0, 2);
+    const endsThere = await f.start(g);
+    await g.join(endsThere);
+
+    const since = Date.now();
+    cut.place.cut();
+    // Nothing is known of it yet: those at the node go on.
+    await deviceA.do('call:toggle_audio', { callId: lives.id, enabled: false });
+    await deviceB.until('call:participant_updated', { userId: a.id });
+    await new Promise((resolve) => setTimeout(resolve, FENCED_MS));
+    for (const [person, path, body] of [
+      [cluster.person('x', { at: 0 }), '/start', { type: 'audio', participantIds: ['somebody'] }],
+      [a, `/${lives.id}/token`],
+    ]) {
+      const begun = performance.now();
+      const { status, headers } = await person.rest('POST', path, body);
+      assert.equal(status, 503, path);
+      assert.ok(performance.now() - begun < REFUSED_MS_MAX && headers.get('retry-after') >= 1, path);
+    }
+    // Ends are kept wherever they are told.
+    await b.at(0).end(lives);
+    await d.at(0).end(endsHere);
+
+    const others = cluster.nodes.slice(1);
+    const views = (person, call) => Promise.all(others.map((it) => person.at(it).details(call)));
+    await eventually(
+      'the others have its calls',
+      async () => {
+        const all = await Promise.all([views(c, lives), views(g, endsThere)]).catch(() => []);
+        return all.length > 0 && all.flat().every(({ call }) => call.epoch > lives.epoch);
+      },
+      { within: TAKEN_OVER_MS },
+    );
+    await deviceC.synced({ since, within: TAKEN_OVER_MS });
+    await c.want('PATCH', `/${lives.id}/participant`, { videoEnabled: false });
+    await g.end(endsThere);
+    assert.equal((await g.details(endsThere)).call.state, 'ended');
+    assert.equal((await cut.http('/health')).status, 200);
+
+    cut.place.heal();
+    const back = Date.now();
+    const truth = await cluster.oneTruth(a, lives, { within: HEALED_MS });
+    await eventually(
+      'the leaving has come through',
+      async () => (await b.at(2).standing(lives)).connectionState === 'left',
+      { within: HEALED_MS },
+    );
+    assert.ok(truth.call.epoch > lives.epoch);
+    assert.equal((await c.standing(lives)).videoEnabled, false);
+    await deviceA.synced({ since: back, within: HEALED_MS });
+    for (const [person, call] of [
+      [d, endsHere],
+      [f, endsThere],
+    ]) {
+      let said;
+      const over = async () => {
+        said = (await cluster.oneTruth(person, call, { within: HEALED_MS })).call;
+        return said.endedAt !== null;
+      };
+      await eventually('it is over on both sides', over, { within: HEALED_MS }).catch((error) => {
+        throw new Error(`${error.message}: ${JSON.stringify(said)} where ${JSON.stringify(call)} ended`);
+      });
+      assert.deepEqual([said.state, said.endReason], ['ended', 'normal']);
+    }
+    await eventually('who was elsewhere hears of the end', () =>
+      deviceE.heard(endsHere.id).includes('call:ended'),
+    );
+    const knows = () =>
+      deviceF.heard(endsThere.id).includes('call:ended') ||
+      deviceF
+        .all('call:sync')
+        .at(-1)
+        .calls.every((it) => it.call.id !== endsThere.id);
+    await eventually('who was cut off with it knows of the end', knows);
+    await c.at(0).end(lives);
+    await a.at(1).end(lives);
+    await cluster.idle({ within: HEALED_MS });
+    await cluster.flushed();
+    for (const { id } of [lives, endsHere, endsThere]) {
+      // Each side tells its own people of the end; numbers jump by a million when a call comes to another owner.
+      const ends = `SELECT max(ends) FROM (SELECT count(*) AS ends FROM call_events
+        WHERE call_id = '${id}' AND name = 'call:ended' GROUP BY seq / 1000000) AS owners`;
+      assert.equal(await cluster.postgres.one(ends), '1', `${id} is told to end once by each owner`);
+      assert.equal(await cluster.postgres.one(`SELECT state FROM calls WHERE id = '${id}'`), 'ended');
+    }
+  },
+);
+
+test('a node that was held too long gives way: what was done meanwhile holds', { skip }, async () => {
+  const [[a, deviceA], [b, deviceB], [c, deviceC]] = await cluster.connectedAt(0, 1, 2);
+  // It may only just be back.
+  const begun = () => a.start([b, c]).catch(() => undefined);
+  const call = await eventually('the node starts calls', begun, { within: HEALED_MS, every: 250 });
+  await b.join(call);
+  await c.join(call);
+  const since = Date.now();
+  const node = cluster.node(0);
+  node.freeze();
+  for (const device of [deviceB, deviceC]) await device.synced({ since, within: TAKEN_OVER_MS });
+  await deviceB.do('call:toggle_audio', { callId: call.id, enabled: false });
+  await deviceC.until('call:participant_updated', (it) => it.userId === b.id && !it.participant.audioEnabled);
+  await c.end(call);
+  const back = Date.now();
+  node.thaw();
+  const { call: now, participants } = await cluster.oneTruth(b, call, { within: HEALED_MS });
+  assert.ok(now.epoch > call.epoch);
+  assert.equal(participants.find((it) => it.userId === c.id).connectionState, 'left');
+  const { calls } = await deviceA.synced({ since: back });
+  assert.ok(calls.find((it) => it.call.id === call.id).call.epoch > call.epoch);
+  await a.at(0).end(call);
+  await deviceB.until('call:ended', { callId: call.id });
+  assert.equal((await cluster.oneTruth(b, call)).call.state, 'ended');
+  await cluster.idle();
+});
