@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run build web setup test lint bench loadtest chromium postgres livekit toxiproxy coturn redis nginx haproxy
+.PHONY: help run cluster build web setup test lint bench bench-cluster loadtest chromium postgres livekit toxiproxy coturn redis nginx haproxy
 
 PORT ?= 3003
 DATA_DIR ?= ./data
@@ -13,13 +13,14 @@ WEB := $(if $(shell command -v npm),$(wildcard web/package-lock.json))
 WEB_SOURCES := $(if $(WEB),$(shell find web/src web/public web/index.html web/vite.config.ts web/tsconfig.json -type f 2>/dev/null))
 TEST_PACKAGES := $(wildcard tests/package-lock.json tests/*/package-lock.json)
 # Formatted as the page is.
-FORMATTED := tests/run.mjs 'tests/support/*.mjs' 'tests/service/*.mjs' 'tests/postgres/*.mjs' \
-  'tests/livekit/*.mjs' 'tests/coturn/*.mjs' 'tests/redis/*.mjs'
+FORMATTED := tests/run.mjs tests/play.mjs 'tests/support/*.mjs' 'tests/service/*.mjs' 'tests/postgres/*.mjs' \
+  'tests/livekit/*.mjs' 'tests/coturn/*.mjs' 'tests/redis/*.mjs' 'tests/cluster/*.mjs' \
+  'benches/*.mjs' 'benches/cluster/*.mjs'
 # Where `npm ci` leaves word of what it installed.
 installed = $(patsubst %package-lock.json,%node_modules/.package-lock.json,$(1))
 
 help: ## what there is to run
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 run: web ## builds the page and the service, and runs it: http://localhost:3003
 	cargo build --release --locked
@@ -27,6 +28,12 @@ run: web ## builds the page and the service, and runs it: http://localhost:3003
 	@echo "The call service: http://localhost:$(PORT)   (stop with Ctrl-C; its data: $(DATA_DIR))"
 	@echo
 	@exec env PORT=$(PORT) DATA_DIR=$(DATA_DIR) $(CARGO_TARGET_DIR)/release/call-service
+
+cluster: web $(call installed,tests/package-lock.json) ## three nodes with Redis Cluster, Postgres and nginx, to play with
+	$(call debian,redis-server,redis-server,the nodes)
+	$(call debian,$(INITDB),postgresql,the nodes)
+	cargo build --release --locked
+	@exec node tests/play.mjs
 
 build: web ## the release build with the page in it
 	cargo build --release --locked
@@ -58,11 +65,14 @@ define debian
 done
 endef
 
+# Debian keeps it out of the way.
+INITDB = $(or $(shell command -v initdb),/usr/lib/postgresql/*/bin/initdb)
+
 chromium:
 	$(call debian,chromium,chromium,the browser tests)
 
 postgres:
-	$(call debian,$(or $(shell command -v initdb),/usr/lib/postgresql/*/bin/initdb),postgresql,the tests with a database)
+	$(call debian,$(INITDB),postgresql,the tests with a database)
 
 coturn:
 	$(call debian,turnserver turnutils_uclient ip,coturn iproute2,the tests with a TURN server)
@@ -91,7 +101,8 @@ toxiproxy: .cache/toxiproxy/server
 setup: web $(call installed,$(TEST_PACKAGES)) $(if $(wildcard web/tests/*.test.mjs),chromium) \
   $(if $(wildcard tests/postgres/*.test.mjs),postgres toxiproxy) \
   $(if $(wildcard tests/livekit/*.test.mjs),livekit toxiproxy) $(if $(wildcard tests/coturn/*.test.mjs),coturn) \
-  $(if $(wildcard tests/redis/*.test.mjs),redis nginx haproxy)
+  $(if $(wildcard tests/redis/*.test.mjs),redis nginx haproxy) \
+  $(if $(wildcard tests/cluster/*.test.mjs),postgres toxiproxy redis nginx)
 
 test: setup ## every suite; the last line is the sum
 	cargo build --locked
@@ -112,6 +123,13 @@ lint: $(call installed,$(WEB)) ## formatting, clippy, docs, the page's own check
 
 bench: ## the benches
 	cargo bench --locked
+	$(MAKE) bench-cluster
+
+bench-cluster: $(call installed,$(wildcard tests/package-lock.json)) postgres redis ## what 1, 3 and 6 nodes take
+	cargo build --release --locked
+	@# Apart from it: what examples and tests need beyond that would be in the program else.
+	cargo build --release --locked --example bus_trips
+	CALL_SERVICE_BIN=$(abspath $(CARGO_TARGET_DIR))/release/call-service node benches/cluster.mjs
 
 loadtest: ## what an idle, authenticated websocket costs; k6 scripts where they and k6 are there
 	cargo run --release --locked --example idle_sockets

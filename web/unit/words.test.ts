@@ -3,6 +3,7 @@ import { troubleWords } from '../src/call/devices';
 import {
   type Ended,
   endWords,
+  lineWords,
   listed,
   recordingLink,
   recordingWords,
@@ -130,6 +131,20 @@ it('a refusal is never its code alone', () => {
   expect(refusalWords('invalid_request', 'type: audio or video')).toBe(
     'The service refused: type: audio or video',
   );
+});
+
+it('nodes that are apart are told as something that passes', () => {
+  expect(refusalWords('cluster_unavailable', 'x')).toMatch(/cannot reach each other\. Try again/);
+});
+
+it.each([
+  ['online', 'websocket', 'node-2', 'node-2 · websocket'],
+  ['online', 'polling', null, 'polling'],
+  ['online', null, 'node-2', 'node-2 · online'],
+  ['lost', null, 'node-2', 'Reconnecting …'],
+  ['connecting', null, null, 'Connecting …'],
+] as const)('a line that is %s by %s to %s is told as %s', (state, transport, node, words) => {
+  expect(lineWords(state, transport, node)).toBe(words);
 });
 
 it('a recording that cannot be had now is told in words', () => {

@@ -3,7 +3,6 @@ import type {
   Answer,
   CallAnswer,
   EndReason,
-  Health,
   HistoryAnswer,
   JoinAnswer,
   JoinBody,
@@ -107,10 +106,6 @@ export async function tokenFor(userId: string, username: string): Promise<string
 export async function usersOnline(routine: boolean): Promise<OnlineUser[]> {
   return (await ask<{ users: OnlineUser[] }>({ method: 'GET', path: '/dev/users', routine, open: true })).data
     .users;
-}
-
-export async function health(): Promise<Health> {
-  return (await fetched({ method: 'GET', path: '/health', routine: true, open: true })).body as Health;
 }
 
 /** Status 201 is a new call, 200 one that was there (the same key, or both called each other). */

@@ -67,6 +67,8 @@ export async function onSync(sync: SyncEvent): Promise<void> {
 }
 
 function learnSettings(sync: SyncEvent): void {
+  // Another one after each connect, maybe.
+  store.node.value = sync.node ?? null;
   store.skew.value = Date.parse(sync.timestamp) - Date.now();
   if (sync.qualityCheckInterval !== undefined) store.qualityInterval.value = sync.qualityCheckInterval;
   if (sync.ringingTimeout !== undefined) learnRinging(sync.ringingTimeout / 1000);

@@ -57,8 +57,6 @@ export async function findWayIn(): Promise<void> {
   } catch (error) {
     store.byName.value = error instanceof api.Refused && error.code !== 'offline' ? false : null;
   }
-  const health = await api.health().catch(() => null);
-  store.node.value = health?.node ?? null;
 }
 
 /** Signs in by name. The words of what went wrong, or null. */

@@ -72,6 +72,7 @@ export type Panel = 'none' | 'devices' | 'invite' | 'rail';
 export const session = signal<Session | null>(null);
 /** Whether the service gives tokens by name; null until asked. */
 export const byName = signal<boolean | null>(null);
+/** The node that the socket was last on, where the service has several. */
 export const node = signal<string | null>(null);
 export const line = signal<Line>({
   state: 'connecting',

@@ -18,6 +18,7 @@ import {
   session,
   toast,
 } from '../app/store';
+import { lineWords } from '../call/words';
 import { isAsked, isIn } from '../contract';
 import { idOfName } from '../lib/ids';
 import { Avatar, IconButton } from './bits';
@@ -52,11 +53,9 @@ function Me() {
 
 function LineState() {
   const { state, transport } = line.value;
-  const words = { connecting: 'Connecting …', online: transport ?? 'online', lost: 'Reconnecting …' }[state];
-  const where = state === 'online' && node.value !== null ? `${node.value} · ${words}` : words;
   return (
-    <span class={`line line-${state}`} data-testid="line" data-state={state}>
-      <i aria-hidden="true" /> {where}
+    <span class={`line line-${state}`} data-testid="line" data-state={state} data-node={node.value}>
+      <i aria-hidden="true" /> <span>{lineWords(state, transport, node.value)}</span>
     </span>
   );
 }
