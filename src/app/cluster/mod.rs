@@ -2,7 +2,7 @@
 //!
 //! Each live call has one owner, the node that alone changes it; the others ask it ([`forwarding`]) what their
 //! clients want done ([`errand`]). What the owner changes it puts where all can find it ([`keeping`], [`bringing`]) and
-//! tells the nodes that have sockets of those concerned ([`news`]), which so know the call too ([`views`]). Who is where is known by user
+//! tells the nodes that have sockets of those concerned ([`news`], [`reminding`]), which so know the call too ([`views`]). Who is where is known by user
 //! ([`people`], [`present`], [`untold`]), and who may join what is decided there too, one user at a time ([`claims`], [`starting`]).
 //! Nodes watch each other ([`peers`]), and take over what one leaves behind ([`taking`], [`returning`], [`strays`]); what Redis has
 //! forgotten that it is over is told anew ([`ghosts`]). Signaling goes from
@@ -21,6 +21,7 @@ mod news;
 mod peers;
 mod people;
 mod present;
+mod reminding;
 mod returning;
 mod signaling;
 pub(in crate::app) mod starting;
@@ -41,9 +42,9 @@ use smallvec::SmallVec;
 use crate::app::App;
 use crate::app::cluster::forwarding::Commands;
 use crate::app::cluster::keeping::Keeping;
-use crate::app::cluster::news::Over;
 pub(super) use crate::app::cluster::news::Told;
 use crate::app::cluster::peers::Peers;
+use crate::app::cluster::reminding::Over;
 pub use crate::app::cluster::signaling::{Signal, Targets};
 use crate::app::cluster::untold::Untold;
 use crate::app::cluster::views::Views;
@@ -144,7 +145,7 @@ pub async fn attend(app: Arc<App>, mailbox: Option<Mailbox>) {
         mailbox::read(&app, mailbox),
         peers::watch(&app),
         bringing::bring(&app),
-        news::remind(&app),
+        reminding::remind(&app),
         untold::attend(&app)
     );
 }

@@ -265,6 +265,7 @@ pub(super) async fn watch(app: &Arc<App>) {
         cluster.peers.compare_clocks(cluster.me(), &told, app.clock.wall());
         // Also of one that went by itself something may be left.
         for node in seen.gone {
+            app.look_after(cluster, &node);
             app.bury(cluster, node, true);
         }
         for node in seen.dead {

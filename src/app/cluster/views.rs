@@ -79,6 +79,9 @@ pub(super) enum Reading {
     Gap,
 }
 
+/// A call, and the number of its last event in its ownership.
+type Last = (CallId, (u64, u64));
+
 /// What it is, and who the call's people were before.
 type Read = (Reading, Vec<Member>);
 
@@ -110,6 +113,12 @@ impl Views {
             || self.1.get(&call).is_some_and(|it| it >= told)
     }
 
+    /// The calls of `node`, and the numbers of their last events.
+    pub(super) fn of_node(&self, node: &NodeId) -> Vec<Last> {
+        let its = self.0.iter().filter(|it| it.owner == *node);
+        its.map(|it| (*it.key(), (it.epoch, it.seq))).collect()
+    }
+
     /// Whether the call is known to be over.
     pub(super) fn is_over(&self, call: CallId) -> bool {
         !self.0.contains_key(&call) && self.1.get(&call).is_some()
@@ -127,7 +136,8 @@ impl Views {
         let said = (letter.epoch, letter.seq);
         let reading = match self.0.get(&letter.call) {
             None if self.1.get(&letter.call).is_some_and(|it| said <= it) => Reading::Old,
-            // What was before is told in another way to one who comes new.
+            // What was before is told in another way to one who comes new, unless it was told already.
+            None if letter.prev > 0 => Reading::Gap,
             None => Reading::Next,
             Some(view) => {
                 let known = (view.epoch, view.seq);

@@ -1,0 +1,135 @@
+//! The last of all letters of a call may be lost too: so the numbers of calls' last events are repeated for a
+//! while, and whoever has missed something looks at the call anew.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::app::App;
+use crate::app::cluster::news::Told;
+use crate::app::cluster::{Cluster, Nodes};
+use crate::bus::letter::{Kind as About, Letter};
+use crate::bus::node::NodeId;
+use crate::call::id::{CallId, UserId};
+use crate::call::model::Call;
+
+/// How often nodes are reminded of the last numbers of calls, and of which: of those told of lately.
+const REMIND: Duration = Duration::from_secs(2);
+const LATELY: Duration = Duration::from_secs(10);
+/// How often nodes are reminded of a call that is over.
+const OVER_TIMES: u32 = 5;
+/// Calls in one reminder: some 40 bytes each.
+const REMINDED_MAX: usize = 1000;
+
+/// The numbers of the last events of calls, as told to the receiver.
+#[derive(Serialize, Deserialize)]
+struct Digest(Vec<Numbered>);
+
+/// A call, its ownership and the number of its last event.
+type Numbered = (CallId, u64, u64);
+
+/// Calls of ours that are over, and whoever has to know that.
+#[derive(Default)]
+pub(super) struct Over(Mutex<Vec<Reminder>>);
+
+struct Reminder {
+    call: Numbered,
+    nodes: Nodes,
+    times: u32,
+}
+
+impl Over {
+    pub(super) fn note(&self, told: &Told, nodes: Nodes) {
+        let call = (told.call, told.epoch, told.seq);
+        self.0.lock().push(Reminder { call, nodes, times: OVER_TIMES });
+    }
+
+    /// Whom to remind of what; as long as the way is not well, that does not count.
+    fn remind(&self, well: bool) -> Vec<(NodeId, Numbered)> {
+        let mut all = self.0.lock();
+        let told =
+            |it: &Reminder| it.nodes.iter().map(|to| (to.clone(), it.call)).collect::<Vec<_>>();
+        let reminders = all.iter().flat_map(told).collect();
+        for it in all.iter_mut() {
+            it.times -= u32::from(well);
+        }
+        all.retain(|it| it.times > 0);
+        reminders
+    }
+}
+
+impl App {
+    /// Compares what a node has told with what has come.
+    pub(super) fn hear_digest(self: &Arc<Self>, cluster: &Cluster, letter: &Letter) {
+        let Ok(Digest(calls)) = serde_json::from_slice::<Digest>(&letter.body) else { return };
+        for (call, epoch, seq) in calls {
+            if self.calls.read(call, |_| ()).is_none()
+                && cluster.views.is_behind(call, (epoch, seq))
+            {
+                self.look_anew(cluster, call, (epoch, seq));
+            }
+        }
+    }
+
+    /// Something of a call was missed: those of its people who are here look at their calls anew.
+    fn look_anew(self: &Arc<Self>, cluster: &Cluster, call: CallId, told: (u64, u64)) {
+        let view = cluster.views.0.get(&call);
+        let members = view.iter().flat_map(|it| it.members.iter().map(|it| it.user.clone()));
+        let mut people: Vec<UserId> = members.collect();
+        drop(view);
+        let app = Arc::clone(self);
+        drop(tokio::spawn(async move {
+            let Some(cluster) = app.cluster() else { return };
+            let Ok(found) = cluster.bus.call(call).await else { return };
+            if found.as_ref().is_none_or(|it| it.over) {
+                cluster.views.end(call, told);
+            }
+            let found = found.and_then(|it| serde_json::from_slice::<Call>(&it.snapshot).ok());
+            people.extend(found.into_iter().flat_map(|it| it.participants).map(|it| it.user));
+            people.sort_unstable();
+            people.dedup();
+            app.resync(people.iter());
+        }));
+    }
+
+    /// A node is gone: what it could not tell any more of its calls, as that they are over, is looked up.
+    pub(super) fn look_after(self: &Arc<Self>, cluster: &Cluster, node: &NodeId) {
+        for (call, told) in cluster.views.of_node(node) {
+            self.look_anew(cluster, call, told);
+        }
+    }
+}
+
+/// Repeats the last numbers of calls to those who were told of them; never returns.
+#[expect(clippy::infinite_loop, reason = "ends with its task")]
+pub(super) async fn remind(app: &Arc<App>) {
+    let Some(cluster) = app.cluster() else { return };
+    let mut ticks = interval(REMIND);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let mut digests: HashMap<NodeId, Vec<Numbered>> = HashMap::new();
+        for view in &cluster.views.0 {
+            if view.owner == *cluster.me() && view.changed.elapsed() < LATELY {
+                for (node, seq) in cluster.keeping.told(*view.key()) {
+                    digests.entry(node).or_default().push((*view.key(), view.epoch, seq));
+                }
+            }
+        }
+        for (node, numbered) in cluster.over.remind(cluster.bus.is_well()) {
+            digests.entry(node).or_default().push(numbered);
+        }
+        for (node, calls) in digests {
+            for some in calls.chunks(REMINDED_MAX) {
+                let body = serde_json::to_vec(&Digest(some.to_vec())).unwrap_or_default();
+                let nil = CallId(uuid::Uuid::nil());
+                cluster.tell(&node, cluster.letter(About::Digest, 0, nil, Bytes::from(body)));
+            }
+        }
+    }
+}
