@@ -146,7 +146,7 @@ impl App {
                 }
             }
         }
-        if told.over && !letters.is_empty() {
+        if told.over {
             cluster.over.note(told, letters.keys().cloned().collect());
         }
         for (node, events) in letters {

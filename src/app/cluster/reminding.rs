@@ -39,22 +39,33 @@ pub(super) struct Over(Mutex<Vec<Reminder>>);
 
 struct Reminder {
     call: Numbered,
+    /// Who was told.
     nodes: Nodes,
+    /// Its people: that one of them is at yet another node may be heard of after the end.
+    people: Vec<UserId>,
     times: u32,
 }
 
 impl Over {
     pub(super) fn note(&self, told: &Told, nodes: Nodes) {
         let call = (told.call, told.epoch, told.seq);
-        self.0.lock().push(Reminder { call, nodes, times: OVER_TIMES });
+        let people = told.people.iter().map(|(user, ..)| user.clone()).collect();
+        self.0.lock().push(Reminder { call, nodes, people, times: OVER_TIMES });
     }
 
     /// Whom to remind of what; as long as the way is not well, that does not count.
-    fn remind(&self, well: bool) -> Vec<(NodeId, Numbered)> {
+    fn remind(&self, cluster: &Cluster) -> Vec<(NodeId, Numbered)> {
+        let well = cluster.bus.is_well();
         let mut all = self.0.lock();
-        let told =
-            |it: &Reminder| it.nodes.iter().map(|to| (to.clone(), it.call)).collect::<Vec<_>>();
-        let reminders = all.iter().flat_map(told).collect();
+        let mut reminders = Vec::new();
+        for it in all.iter() {
+            let mut nodes: Vec<NodeId> = it.nodes.to_vec();
+            nodes.extend(it.people.iter().flat_map(|user| cluster.nodes_of(user)));
+            nodes.sort_unstable();
+            nodes.dedup();
+            let others = nodes.into_iter().filter(|node| node != cluster.me());
+            reminders.extend(others.map(|node| (node, it.call)));
+        }
         for it in all.iter_mut() {
             it.times -= u32::from(well);
         }
@@ -121,7 +132,7 @@ pub(super) async fn remind(app: &Arc<App>) {
                 }
             }
         }
-        for (node, numbered) in cluster.over.remind(cluster.bus.is_well()) {
+        for (node, numbered) in cluster.over.remind(cluster) {
             digests.entry(node).or_default().push(numbered);
         }
         for (node, calls) in digests {
