@@ -143,6 +143,8 @@ fn devices(town: &Town, living: &Live, life: &Life) {
             let concerned = |it: &&Member| it.listens || it.standing != Standing::Other;
             for member in view.members.iter().filter(concerned) {
                 let mut nodes = member.nodes.to_vec();
+                // The word that a node is gone may be lost, and is not repeated: it costs a letter to nobody.
+                nodes.retain(|it| town.nodes.iter().any(|node| node.id == *it));
                 nodes.sort_unstable();
                 let has = |it: &&Node| it.app.presence.has(&member.user);
                 let mut there: Vec<_> =
