@@ -68,6 +68,9 @@ pub(super) struct Queue<A> {
     records: AtomicUsize,
     bytes: AtomicUsize,
     health: watch::Sender<Health>,
+    /// Sent, and what came of it is not told yet: a moment longer than they count as records.
+    #[cfg(test)]
+    pub(super) untold: AtomicUsize,
 }
 
 struct Waiting<A> {
@@ -94,6 +97,8 @@ impl<A> Queue<A> {
             records: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             health: watch::Sender::new(Health::Fine),
+            #[cfg(test)]
+            untold: AtomicUsize::new(0),
         }
     }
 
@@ -148,6 +153,8 @@ impl<A> Queue<A> {
 
     /// Appends `entry`, whose place has been reserved.
     pub(super) fn push(&self, mut entry: Entry<A>) {
+        #[cfg(test)]
+        self.untold.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(entry.bytes, Ordering::Relaxed);
         let mut waiting = self.waiting.lock();
         if let Some(error) = waiting.ended.clone() {

@@ -76,7 +76,7 @@ impl Node {
     }
 
     fn is_busy(&self) -> bool {
-        self.app.unwritten() > 0 || !self.app.store.local().is_idle()
+        !self.app.journal.is_idle() || !self.app.store.local().is_idle()
     }
 }
 
@@ -141,14 +141,9 @@ impl Town {
         let (mut quiet, mut done) = (0, self.net.done());
         while quiet < QUIET {
             yield_now().await;
-            for node in self.nodes.iter().filter(|it| it.is_busy()) {
-                // Not pending is not yet handed back.
-                let journal = node.app.journal.clone();
-                let passed = tokio::spawn(async move { journal.passed().await });
-                while !passed.is_finished() || node.is_busy() {
-                    std::thread::park_timeout(BREATH);
-                    yield_now().await;
-                }
+            while self.nodes.iter().any(Node::is_busy) {
+                std::thread::park_timeout(BREATH);
+                yield_now().await;
                 quiet = 0;
             }
             let now = self.net.done();
