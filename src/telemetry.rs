@@ -3,6 +3,7 @@
 //! Only this crate's own lines follow `LOG_LEVEL`; libraries are held at `warn`, because at `debug`
 //! and `trace` they print headers and frames, and with them tokens and session descriptions.
 
+use std::error::Error;
 use std::panic::PanicHookInfo;
 use std::sync::OnceLock;
 
@@ -110,6 +111,18 @@ fn note(panic: &PanicHookInfo<'_>) {
     let message = panic.payload().downcast_ref::<&'static str>().copied();
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
     tracing::error!(place, message = message.unwrap_or("(made at run time, not shown)"), "panic");
+}
+
+/// What went wrong and every cause, for an operator's eyes.
+pub fn in_full(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(it) = cause {
+        text.push_str(": ");
+        text.push_str(&it.to_string());
+        cause = it.source();
+    }
+    text
 }
 
 #[cfg(test)]

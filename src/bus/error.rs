@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::sync::Arc;
 
+use crate::telemetry::in_full;
+
 /// What a caller can do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -46,13 +48,6 @@ impl BusError {
 
     /// What was being done and every cause, for an operator's eyes.
     pub fn in_full(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(it) = cause {
-            text.push_str(": ");
-            text.push_str(&it.to_string());
-            cause = it.source();
-        }
-        text
+        in_full(self)
     }
 }

@@ -16,6 +16,7 @@ use tokio_postgres::{Config, Error, NoTls};
 use crate::store::error::{Kind, StoreError};
 use crate::store::postgres::PostgresOptions;
 use crate::store::postgres::tls::{self, Encryption};
+use crate::telemetry::in_full;
 
 /// How long opening a connection may take.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
@@ -229,14 +230,7 @@ impl StoreError {
 
     /// What was being done and every cause, for an operator's eyes.
     pub fn in_full(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(it) = cause {
-            text.push_str(": ");
-            text.push_str(&it.to_string());
-            cause = it.source();
-        }
-        text
+        in_full(self)
     }
 }
 
