@@ -249,6 +249,7 @@ fn variable(name: &str) -> Option<u64> {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "a test tells why it failed")]
 fn many_lives_on_many_nodes_under_many_faults() {
     let seeds = match variable("SEED") {
         Some(seed) => {
@@ -260,5 +261,9 @@ fn many_lives_on_many_nodes_under_many_faults() {
         None => 1..1 + variable("SEEDS").unwrap_or(SEEDS),
     };
     let failed: Vec<String> = seeds.filter_map(try_seed).collect();
+    // Another test may have put a panic hook in place that does not print.
+    if !failed.is_empty() {
+        println!("{}", failed.concat());
+    }
     assert!(failed.is_empty(), "{}\n{} failed", failed.concat(), failed.len());
 }
