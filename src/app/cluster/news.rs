@@ -2,7 +2,7 @@
 //!
 //! Each letter bears the number of the call's last event and of the one last told to that node before, so that
 //! a node sees when it has missed something; and who is in the call and where, which signaling goes by. The
-//! last of all letters may be lost too: so numbers are repeated for a while ([`remind`]).
+//! last of all letters may be lost too: so numbers are repeated for a while (`reminding`).
 
 use std::borrow::Cow;
 use std::collections::HashMap;
