@@ -33,6 +33,12 @@ impl Applied {
         Self { effects: Vec::new(), touched }
     }
 
+    /// The same, but everybody counts as changed: what an earlier owner has written of them is no longer so.
+    #[must_use]
+    pub fn and_all(self, call: &Call) -> Self {
+        Self { effects: self.effects, ..Self::of_all(call) }
+    }
+
     /// The participants of `call` that changed.
     pub fn changed<'a>(&self, call: &'a Call) -> impl Iterator<Item = &'a Participant> {
         let touched = self.touched;

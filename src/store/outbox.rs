@@ -13,7 +13,7 @@ use crate::call::time::Timestamp;
 use crate::store::error::StoreError;
 use crate::store::journal::Journal;
 use crate::store::sqlite::Sqlite;
-use crate::store::tables::{Cell, Key, Row, TABLES, Table};
+use crate::store::tables::{Cell, Key, PARTICIPANTS, Row, TABLES, Table};
 
 /// Calls of either kind that one transaction removes: each has rows in five tables.
 const TRIM_CALLS: i64 = 50;
@@ -130,33 +130,41 @@ pub(super) fn pending(connection: &Connection) -> rusqlite::Result<u64> {
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
-/// The first rows that wait: those of `rows_max` notes at most, and of `bytes_max` but for the last.
+/// The first rows that wait: those of `rows_max` notes at most, and of `bytes_max` but for the last. The participants of
+/// a change come with the row of its call, past these bounds too: whose they are is seen by both.
 pub(super) fn take(
     connection: &mut Connection,
     rows_max: usize,
     bytes_max: usize,
 ) -> rusqlite::Result<Batch> {
-    const SQL: &str = "SELECT n, kind, call_id, part, at FROM outbox ORDER BY n LIMIT ?1";
+    const SQL: &str = "SELECT n, kind, call_id, part, at FROM outbox ORDER BY n";
     let transaction = connection.transaction()?;
-    let limit = i64::try_from(rows_max).unwrap_or(i64::MAX);
     let mut batch = Batch { upto: 0, rows: Vec::new(), unreadable: Vec::new(), last: false };
-    let (mut bytes, mut notes) = (0, 0);
+    let (mut bytes, mut notes, mut call) = (0, 0, String::new());
     let mut seen = HashSet::new();
     // Written out once, not for each note.
     let selects: Vec<(&'static Table, String)> =
         TABLES.iter().map(|it| (it, it.select())).collect();
     {
         let mut statement = transaction.prepare_cached(SQL)?;
-        let mut waiting = statement.query([limit])?;
-        while bytes < bytes_max {
-            let Some(note) = waiting.next()? else { break };
+        let mut waiting = statement.query([])?;
+        loop {
+            let Some(note) = waiting.next()? else {
+                batch.last = true;
+                break;
+            };
+            let kind: i64 = note.get(1)?;
+            let key = Key { call: note.get(2)?, part: note.get(3)?, at: note.get(4)? };
+            let is_full = notes >= rows_max || bytes >= bytes_max;
+            if is_full && !(kind == PARTICIPANTS.kind && key.call == call) {
+                break;
+            }
+            call.clone_from(&key.call);
             notes += 1;
             batch.upto = note.get(0)?;
-            let kind: i64 = note.get(1)?;
             let Some((table, select)) = selects.iter().find(|(it, _)| it.kind == kind) else {
                 continue;
             };
-            let key = Key { call: note.get(2)?, part: note.get(3)?, at: note.get(4)? };
             if seen.insert((kind, key.clone())) {
                 let from = batch.rows.len();
                 let mut statement = transaction.prepare_cached(select)?;
@@ -166,7 +174,6 @@ pub(super) fn take(
         }
     }
     transaction.commit()?;
-    batch.last = notes < rows_max && bytes < bytes_max;
     Ok(batch)
 }
 
@@ -345,11 +352,30 @@ mod tests {
         let changes = (0..10).map(|it| fixture::change(it, 1)).collect();
         let (store, _journal) = fixture::stored(folder.path(), changes).await;
         store.open_outbox().unwrap();
-        for (rows_max, bytes_max, rows, last) in
-            [(7, usize::MAX, 7, false), (40, 1, 1, false), (41, usize::MAX, 40, true)]
-        {
+        for (rows_max, bytes_max, rows, last) in [
+            (7, usize::MAX, 7, false),
+            (5, usize::MAX, 5, false),
+            (40, 1, 1, false),
+            (41, usize::MAX, 40, true),
+        ] {
             let (found, is_last) = waiting(&store, rows_max, bytes_max);
             assert_eq!((found.len(), is_last), (rows, last), "{rows_max} {bytes_max}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_batch_parts_no_call_from_its_participants() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, journal) = fixture::stored(folder.path(), Vec::new()).await;
+        store.open_outbox().unwrap();
+        for number in 1..=3 {
+            fixture::send(&journal, fixture::change(number, 1)).await.unwrap();
+        }
+        for (rows_max, bytes_max, rows) in
+            [(1, usize::MAX, 3), (3, usize::MAX, 3), (4, usize::MAX, 4), (40, 1, 3), (6, 9_999, 7)]
+        {
+            let (found, last) = waiting(&store, rows_max, bytes_max);
+            assert_eq!((found.len(), last), (rows, false), "{rows_max} {bytes_max}");
         }
     }
 
@@ -443,6 +469,6 @@ mod tests {
             .unwrap()
             .query_row("SELECT row FROM outbox_dead WHERE error = 'why'", [], |it| it.get(0))
             .unwrap();
-        assert_eq!((kept, count(&store)), (row, 3));
+        assert_eq!((kept, count(&store)), (row, 1), "those of the call went with it");
     }
 }

@@ -85,7 +85,7 @@ const fn column(name: &'static str, kind: Kind) -> Column {
 
 /// The guards are those of `write`: never back to an older change, never out of a terminal state.
 /// What is over may still change otherwise, as by an erasure.
-const CALLS: Table = Table {
+pub(super) const CALLS: Table = Table {
     name: "calls",
     kind: 1,
     columns: &[
@@ -121,7 +121,7 @@ const CALLS: Table = Table {
             OR t.state NOT IN ('ended', 'failed', 'busy', 'declined', 'missed', 'cancelled'))",
 };
 
-const PARTICIPANTS: Table = Table {
+pub(super) const PARTICIPANTS: Table = Table {
     name: "call_participants",
     kind: 2,
     columns: &[
@@ -345,6 +345,11 @@ impl Row {
     /// The value of a column by name.
     pub(super) fn integer(&self, name: &str) -> Option<i64> {
         self.cell(name)?.as_integer()
+    }
+
+    /// The call that it is the row of.
+    pub(super) fn call(&self) -> Option<Uuid> {
+        (self.table.kind == CALLS.kind).then(|| self.cell("id")?.as_uuid()).flatten()
     }
 
     fn cell(&self, name: &str) -> Option<&Cell> {

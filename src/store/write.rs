@@ -47,6 +47,10 @@ const PARTICIPANT: &str = "
         epoch = excluded.epoch, seq = excluded.seq
     WHERE (excluded.epoch, excluded.seq) >= (call_participants.epoch, call_participants.seq)";
 
+/// Whoever takes over a call writes all of its participants anew. Of those that only an earlier owner knew nobody was
+/// told.
+const STRAYS: &str = "DELETE FROM call_participants WHERE call_id = ?1 AND epoch < ?2";
+
 const STORY: &str = "
     INSERT INTO call_events (call_id, seq, at, name, recipients, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
     ON CONFLICT (call_id, seq) DO NOTHING";
@@ -113,6 +117,10 @@ fn change(connection: &Connection, change: &Change) -> rusqlite::Result<Written>
     released::take_back(connection, change.call.id)?;
     for participant in &change.participants {
         self::participant(connection, &change.call, participant)?;
+    }
+    if change.call.epoch > 1 {
+        let (call, epoch) = (IdText::from(change.call.id), integer(change.call.epoch)?);
+        connection.prepare_cached(STRAYS)?.execute(params![call, epoch])?;
     }
     let mut recipients = String::new();
     for event in &change.story {
@@ -300,6 +308,33 @@ mod tests {
             let both = expected == Written::Stored && first.2 != then.2;
             assert_eq!(told, if both { 2 } else { 1 }, "{first:?} {then:?}");
         }
+    }
+
+    #[test]
+    fn of_an_earlier_ownership_nobody_stays_whom_the_next_does_not_know() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = connection(&folder);
+        let users = || -> String {
+            let sql = "SELECT group_concat(user_id) FROM
+                (SELECT user_id FROM call_participants ORDER BY user_id)";
+            connection.query_row(sql, [], |row| row.get(0)).unwrap()
+        };
+        let write = |epoch, seq, participants: std::ops::Range<usize>| {
+            let mut change = fixture::change(1, seq);
+            change.call.epoch = epoch;
+            change.participants = change.participants[participants].to_vec();
+            record(&connection, &Record::Change(Box::new(change))).unwrap();
+        };
+        write(1, 1, 0..2);
+        let both = users();
+        write(1, 2, 0..1);
+        assert_eq!(users(), both, "one who has not changed");
+        write(7, 3, 0..1);
+        let one = users();
+        assert!(one.len() < both.len(), "{one}");
+        write(7, 4, 0..0);
+        write(1, 9, 0..2);
+        assert_eq!(users(), one);
     }
 
     #[test]

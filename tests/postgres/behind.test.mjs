@@ -281,6 +281,25 @@ test('no row goes back to an older change, nor out of a terminal state', async (
   await world.close();
 });
 
+test('whom only a deposed owner knew does not come into the history', async () => {
+  const name = await database();
+  const world = await World.start(on(name));
+  const [a, b, c, d] = world.people(4);
+  const call = await a.start([b, c]);
+  await flushed(world);
+  const known = 'SELECT user_id FROM call_participants ORDER BY user_id';
+  const three = await postgres.sql(known, name);
+  assert.equal(three.length, 3);
+  // As a node does that takes the call over, and writes all of its people anew.
+  for (const table of ['calls', 'call_participants'])
+    await postgres.sql(`UPDATE ${table} SET epoch = 9`, name);
+  const device = await a.connect();
+  await device.do('call:invite', { callId: call.id, participantIds: [d.id] });
+  await flushed(world);
+  assert.deepEqual(await postgres.sql(known, name), three);
+  await world.close();
+});
+
 test('migrations: by the command, by two at once, and MIGRATE=off insists', async () => {
   const name = await database();
   const refused = await runToEnd({ env: on(name, { MIGRATE: 'off' }) });

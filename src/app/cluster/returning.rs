@@ -86,7 +86,7 @@ impl App {
         let permit = self.journal.reserve()?;
         call.restore(now);
         call.epoch += 1;
-        let applied = call.apply(Command::Abort, now)?;
+        let applied = call.apply(Command::Abort, now)?.and_all(&call);
         let durable = self.calls.insert(call, |call| self.submit(permit, call, &applied, None));
         Ok(durable.await?)
     }

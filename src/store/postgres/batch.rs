@@ -10,9 +10,14 @@ use uuid::Uuid;
 
 use crate::store::error::{Kind, StoreError};
 use crate::store::postgres::connect::{Postgres, WRITE_MAX};
-use crate::store::tables::{self, Array, Row, TABLES};
+use crate::store::tables::{self, Array, CALLS, Row, TABLES};
 
 const WRITING: &str = "writing behind to Postgres";
+
+/// Whoever takes over a call writes all of its participants anew. Of those that only an earlier owner knew nobody was
+/// told: they came to that one's journal and no further before it died.
+const STRAYS: &str = "DELETE FROM call_participants p USING calls c
+    WHERE c.id = ANY($1) AND p.call_id = c.id AND p.epoch < c.epoch";
 
 /// A row that Postgres will never take, and why.
 pub(super) type Refused = (Row, StoreError);
@@ -86,6 +91,7 @@ impl Postgres {
 
 async fn write(client: &mut Object, rows: &[Row]) -> Result<(), Error> {
     let transaction = client.transaction().await?;
+    let mut stale = false;
     for table in TABLES {
         let rows: Vec<&Row> = rows.iter().filter(|it| it.table.kind == table.kind).collect();
         if rows.is_empty() {
@@ -96,7 +102,13 @@ async fn write(client: &mut Object, rows: &[Row]) -> Result<(), Error> {
         let arrays: Vec<Array<'_>> =
             columns.map(|(index, it)| tables::array(&rows, index, it.kind)).collect();
         let arrays: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(plain).collect();
-        transaction.execute(&statement, &arrays).await?;
+        let written = transaction.execute(&statement, &arrays).await?;
+        stale |= table.kind == CALLS.kind && usize::try_from(written) != Ok(rows.len());
+    }
+    if stale || rows.iter().any(|it| it.call().is_some() && it.integer("epoch") > Some(1)) {
+        let calls: Vec<Uuid> = rows.iter().filter_map(Row::call).collect();
+        let statement = transaction.prepare_cached(STRAYS).await?;
+        transaction.execute(&statement, &[&calls]).await?;
     }
     transaction.commit().await
 }
