@@ -102,10 +102,13 @@ impl App {
     ) -> Result<Joined, AppError> {
         let joined = self.calls.read(id, |call| call.is_joined(user));
         // Who may not join is told so by the call, whatever else the user is in.
-        if joined == Some(false) && self.is_invited(id, user) {
-            self.claim(cluster, user, id, None).await?;
-        }
-        let joined = self.admission.decide([user], || self.let_in(id, user, settings, device));
+        let claimed = if joined == Some(false) && self.is_invited(id, user) {
+            self.claim(cluster, user, id, None).await.map(drop)
+        } else {
+            Ok(())
+        };
+        let let_in = || self.admission.decide([user], || self.let_in(id, user, settings, device));
+        let joined = claimed.and_then(|()| let_in());
         if joined.is_err() {
             App::withdraw_claims(cluster, id);
         }

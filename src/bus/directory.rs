@@ -1,7 +1,7 @@
 //! What all nodes know together: where each call lives, where each user is, which nodes there are.
 //!
-//! One key for each: `nodes`; `c:{call}`, `u:{user}` and `i:{user}:key`, `n:{node}:calls` and
-//! `n:{node}:reap`; the channel `n:{node}` is a node's mailbox. What stands in braces decides which server
+//! One key for each: `nodes`; `c:{call}`, `u:{user}` and `i:{user}:key`, `n:{node}:calls`; the
+//! channel `n:{node}` is a node's mailbox. What stands in braces decides which server
 //! of a cluster has the key.
 
 use bytes::Bytes;
@@ -171,12 +171,6 @@ impl Bus {
         self.ask(Script::ForgetNode, "nodes", &[node.as_str().as_bytes()], done).await
     }
 
-    /// Whether it is this node that takes over what `node` had; for 10 s.
-    pub async fn reap(&self, node: &NodeId) -> Result<bool, BusError> {
-        let key = format!("n:{{{node}}}:reap");
-        self.ask(Script::Reap, &key, &[self.mine()], yes).await
-    }
-
     /// The calls that `node` has, or had.
     pub async fn calls_of(&self, node: &NodeId) -> Result<Vec<CallId>, BusError> {
         let calls = |reply: &Reply| Some(reply.list()?.iter().filter_map(Reply::call).collect());
@@ -284,6 +278,14 @@ impl Bus {
         let (call, mark) = (call.to_string(), mark.map_or_else(String::new, Mark::written));
         let args = [call.as_bytes(), self.mine(), mark.as_bytes(), flag(joined)];
         self.ask(Script::Stand, &user_key(user), &args, Reply::user).await
+    }
+
+    /// Takes back what this node has said of how `user` stands towards a call that is not its own: what its owner has
+    /// said since stays. All that is then known of the user.
+    pub async fn withdraw(&self, user: &UserId, call: CallId) -> Result<User, BusError> {
+        let call = call.to_string();
+        let args = [call.as_bytes(), self.mine()];
+        self.ask(Script::Withdraw, &user_key(user), &args, Reply::user).await
     }
 
     /// A call that is no more: whatever `user` has of it goes, whoever owned it.

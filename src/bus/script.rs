@@ -9,7 +9,6 @@
 pub(super) enum Script {
     Beat,
     ForgetNode,
-    Reap,
     CallsOf,
     Enlist,
     Delist,
@@ -20,6 +19,7 @@ pub(super) enum Script {
     Join,
     Ring,
     Stand,
+    Withdraw,
     ForgetCall,
     Attend,
     User,
@@ -37,7 +37,6 @@ impl Script {
     pub(super) const ALL: [Self; Self::COUNT] = [
         Self::Beat,
         Self::ForgetNode,
-        Self::Reap,
         Self::CallsOf,
         Self::Enlist,
         Self::Delist,
@@ -48,6 +47,7 @@ impl Script {
         Self::Join,
         Self::Ring,
         Self::Stand,
+        Self::Withdraw,
         Self::ForgetCall,
         Self::Attend,
         Self::User,
@@ -61,7 +61,6 @@ impl Script {
         match self {
             Self::Beat => "telling that this node lives",
             Self::ForgetNode => "forgetting a node",
-            Self::Reap => "asking to take over from a node",
             Self::CallsOf => "reading the calls of a node",
             Self::Enlist => "noting a call of this node",
             Self::Delist => "striking out a call of a node",
@@ -72,6 +71,7 @@ impl Script {
             Self::Join => "joining a user to a call",
             Self::Ring => "ringing a user",
             Self::Stand => "noting how a user stands to a call",
+            Self::Withdraw => "taking a claim back",
             Self::ForgetCall => "forgetting a user's call",
             Self::Attend => "noting where a user is",
             Self::User => "reading what is known of a user",
@@ -86,7 +86,6 @@ impl Script {
         match self {
             Self::Beat => BEAT,
             Self::ForgetNode => "return redis.call('ZREM', KEYS[1], ARGV[1])",
-            Self::Reap => REAP,
             Self::CallsOf => "return redis.call('SMEMBERS', KEYS[1])",
             Self::Enlist => ENLIST,
             Self::Delist => "return redis.call('SREM', KEYS[1], ARGV[1])",
@@ -97,6 +96,7 @@ impl Script {
             Self::Join => JOIN,
             Self::Ring => RING,
             Self::Stand => STAND,
+            Self::Withdraw => WITHDRAW,
             Self::ForgetCall => FORGET_CALL,
             Self::Attend => ATTEND,
             Self::User => "return redis.call('HGETALL', KEYS[1])",
@@ -114,14 +114,6 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZADD', KEYS[1], string.format('%.0f', now), ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - 3600000))
 return redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
-";
-
-/// me -> whether it is us. Asked twice (the first answer was lost), it is us still.
-const REAP: &str = "
-local held = redis.call('GET', KEYS[1])
-if held then return held == ARGV[1] and 1 or 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', 10000)
-return 1
 ";
 
 /// call. No call lives longer than a week, so neither does the list of a node that nobody took over.
@@ -221,6 +213,17 @@ if ARGV[4] == '1' then
   if not joined then redis.call('HSET', KEYS[1], 'in', ARGV[1]) end
 elseif joined == ARGV[1] then
   redis.call('HDEL', KEYS[1], 'in', 'to')
+end
+redis.call('PEXPIRE', KEYS[1], 86400000)
+return redis.call('HGETALL', KEYS[1])
+";
+
+/// call, me -> the user. What another node says of the same call stays.
+const WITHDRAW: &str = "
+local stand = redis.call('HGET', KEYS[1], 'c:' .. ARGV[1])
+if not stand or stand:sub(1, #ARGV[2] + 1) == ARGV[2] .. ' ' then
+  redis.call('HDEL', KEYS[1], 'c:' .. ARGV[1])
+  if redis.call('HGET', KEYS[1], 'in') == ARGV[1] then redis.call('HDEL', KEYS[1], 'in', 'to') end
 end
 redis.call('PEXPIRE', KEYS[1], 86400000)
 return redis.call('HGETALL', KEYS[1])

@@ -9,6 +9,8 @@ use tokio::time::{sleep, timeout};
 
 use crate::app::App;
 use crate::app::cluster::Cluster;
+use crate::app::cluster::errand::Errand;
+use crate::app::cluster::forwarding::Command;
 use crate::app::cluster::keeping::{Latest, Plan, Reached};
 use crate::app::error::AppError;
 use crate::bus::directory::{Put, State, User};
@@ -85,41 +87,79 @@ impl App {
         call: CallId,
         plan: &Plan,
     ) -> Result<Put, BusError> {
+        let Some(latest) = &plan.latest else {
+            return self.withdraw_planned(cluster, call, plan).await;
+        };
         if plan.unlisted {
             // First, as nobody takes over from one who dies what is not listed.
             cluster.keeping.list(call, true);
             let listed = cluster.bus.enlist(call).await;
             listed.inspect_err(|_| cluster.keeping.list(call, false))?;
         }
-        let put = match &plan.latest {
-            None => Put::Kept,
-            Some(Latest { epoch, seq, over, snapshot, .. }) => {
-                let state = State { epoch: *epoch, seq: *seq, over: *over, snapshot };
-                // What Redis has lost comes from one who is alive for sure.
-                cluster.bus.put(call, &state, !cluster.peers.is_fenced()).await?
-            }
-        };
+        let Latest { epoch, seq, over, ref snapshot, .. } = *latest;
+        // What Redis has lost comes from one who is alive for sure.
+        let create = !cluster.peers.is_fenced();
+        let put = cluster.bus.put(call, &State { epoch, seq, over, snapshot }, create).await?;
         // How users stand to a call is its owner's to say.
         if matches!(put, Put::Deposed | Put::Missing) {
             return Ok(put);
         }
-        let stands = plan.stands.iter();
-        let stood = join_all(
-            stands.map(|it| cluster.bus.stand(&it.user, call, it.mark.as_ref(), it.joined)),
-        )
-        .await;
-        let live = plan.latest.as_ref().is_some_and(|it| !it.over);
-        for (stand, user) in plan.stands.iter().zip(stood) {
+        let stands = plan.stands.iter().map(|(it, _)| it);
+        let stood =
+            stands.clone().map(|it| cluster.bus.stand(&it.user, call, it.mark.as_ref(), it.joined));
+        for (stand, user) in stands.zip(join_all(stood).await) {
             let user = user?;
             if stand.joined && user.joined != Some(call) {
                 // Redis has gone back to another call of the user, whose owner is about to put that right.
                 cluster.contested.lock().insert(call);
             }
-            if live {
+            if !over {
                 self.learn(cluster, &stand.user, &user);
             }
         }
         Ok(put)
+    }
+
+    /// What was claimed for a call that never was, or that another node has by now, is taken back.
+    async fn withdraw_planned(
+        &self,
+        cluster: &Cluster,
+        call: CallId,
+        plan: &Plan,
+    ) -> Result<Put, BusError> {
+        // Whoever comes across it then need not wait for it. Of one that was made this is nothing new.
+        let state = State { epoch: 1, seq: 0, over: true, snapshot: b"" };
+        let put = cluster.bus.put(call, &state, false).await?;
+        let users = plan.stands.iter().map(|(it, _)| &it.user);
+        let withdrawn = users.map(|it| cluster.bus.withdraw(it, call));
+        for user in join_all(withdrawn).await {
+            user?;
+        }
+        if put == Put::Deposed {
+            self.contest_stands(cluster, call).await?;
+        }
+        Ok(Put::Kept)
+    }
+
+    /// The node that has a call by now says anew how its people stand: what was claimed here may have been written over
+    /// what it had said.
+    async fn contest_stands(&self, cluster: &Cluster, call: CallId) -> Result<(), BusError> {
+        let Some(found) = cluster.bus.call(call).await?.filter(|it| !it.over) else {
+            return Ok(());
+        };
+        // Who takes it over from one who is dead says so anyway.
+        if found.owner == *cluster.me() || cluster.peers.is_gone(&cluster.bus, &found.owner).await {
+            return Ok(());
+        }
+        let Ok(nobody) = UserId::parse("nobody") else { return Ok(()) };
+        let asked = (&nobody, &Errand::Contested);
+        match self.ask_node(cluster, &found.owner, Command::about(call), asked).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                tracing::debug!(%error, %call, "an owner does not hear that its call is contested");
+                Err(BusError::new("telling an owner what was claimed", Kind::Away))
+            }
+        }
     }
 
     /// Notes on which other nodes a user of a call of ours is, and tells the user's calls. What Redis says of nodes

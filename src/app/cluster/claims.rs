@@ -6,7 +6,7 @@ use crate::app::App;
 use crate::app::cluster::Cluster;
 use crate::app::cluster::errand::Errand;
 use crate::app::cluster::forwarding::Command;
-use crate::app::cluster::keeping::{Stand, stand_of};
+use crate::app::cluster::stands::Stand;
 use crate::app::error::AppError;
 use crate::bus::directory::{Found, Mark, Ring, User};
 use crate::bus::error::BusError;
@@ -29,14 +29,17 @@ impl App {
         for _ in 0..TRIES_MAX {
             // Before, as it may come to be so although the answer is lost: then it is taken back.
             let stand = Stand { user: user.clone(), mark: Some(Mark::Member), joined: true };
-            let before = cluster.keeping.established(call, stand);
-            let (joined, known) = cluster.bus.join(user, call, calling).await?;
+            let before = cluster.keeping.established(call, stand.clone());
+            let claimed = cluster.bus.join(user, call, calling).await;
+            let (joined, known) =
+                claimed.inspect_err(|_| cluster.keeping.doubt_stand(call, user))?;
             if joined {
+                cluster.keeping.established(call, stand);
                 self.learn(cluster, user, &known);
                 return Ok(known);
             }
-            let nothing = Stand { user: user.clone(), mark: None, joined: false };
-            cluster.keeping.established(call, before.unwrap_or(nothing));
+            let before = before.unwrap_or_else(|| Stand::none(user));
+            cluster.keeping.established(call, before);
             other = known.joined.unwrap_or(call);
             if self.holds(cluster, user, other).await? {
                 break;
@@ -58,7 +61,8 @@ impl App {
             // Also where the answer is lost.
             let stand = Stand { user: user.clone(), mark: Some(mark.clone()), joined: false };
             let before = cluster.keeping.established(call, stand);
-            let (ring, known) = cluster.bus.ring(user, call, mark, max).await?;
+            let answer = cluster.bus.ring(user, call, mark, max).await;
+            let (ring, known) = answer.inspect_err(|_| cluster.keeping.doubt_stand(call, user))?;
             let mark = match ring {
                 Ring::Rung => Some(mark.clone()),
                 Ring::Busy => Some(Mark::Member),
@@ -83,7 +87,7 @@ impl App {
         user: &UserId,
         call: CallId,
     ) -> Result<bool, BusError> {
-        let stand = self.calls.read(call, |it| it.participant(user).map(|who| stand_of(it, who)));
+        let stand = self.calls.read(call, |it| it.participant(user).map(|who| Stand::of(it, who)));
         if let Some(stand) = stand {
             let joined = stand.as_ref().is_some_and(|it| it.joined);
             if !joined {
@@ -151,8 +155,8 @@ impl App {
         !found.over && (made || !cluster.peers.is_gone(&cluster.bus, &found.owner).await)
     }
 
-    /// What was claimed for a call that came to nothing goes again.
+    /// What was claimed for somebody who does not belong to the call after all goes again.
     pub(in crate::app) fn withdraw_claims(cluster: &Cluster, call: CallId) {
-        cluster.keeping.touch(call);
+        cluster.keeping.give_up(call);
     }
 }

@@ -87,6 +87,8 @@ pub enum Errand {
     },
     /// By a node: whether the user is in the call.
     Holds,
+    /// By a node: something was written on how people stand to the call by one who does not have it.
+    Contested,
     /// By a node: who is connected.
     Present,
     /// By a node: what LiveKit has reported there.
@@ -234,7 +236,11 @@ impl App {
             Errand::Sample { sample } => self.sample_here(call, user, sample).await?,
             Errand::Hear(webhook) => self.hear_here(*webhook).await?,
             // Of nodes to nodes: told apart by the mailbox.
-            Errand::Mine { .. } | Errand::Holds | Errand::Present | Errand::Take => {}
+            Errand::Mine { .. }
+            | Errand::Holds
+            | Errand::Contested
+            | Errand::Present
+            | Errand::Take => {}
         }
         Ok(None)
     }

@@ -303,6 +303,10 @@ impl App {
         if matches!(errand, Errand::Holds) {
             return json(&self.holds_here(cluster, user, call).await).map(Some);
         }
+        if matches!(errand, Errand::Contested) {
+            cluster.keeping.doubt(call, false);
+            return Ok(None);
+        }
         if matches!(errand, Errand::Present) {
             let mut present = self.present();
             // Of a letter's size: what is more, the console has no room for.

@@ -12,15 +12,15 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::sync::{Notify, watch};
 
-use crate::bus::directory::Mark;
+use crate::app::cluster::stands::{Stand, Stands, Telling, Wanted};
+use crate::app::cluster::views::Extent;
 use crate::bus::node::NodeId;
 use crate::call::id::{CallId, UserId};
 use crate::call::model::Call;
-use crate::call::participant::Participant;
-use crate::call::state::ConnectionState;
 
-/// The nodes that know of a call, and the number of the last event that each was told.
-pub(super) type ToldNodes = SmallVec<[(NodeId, u64); 2]>;
+/// The nodes that know of a call, and how far each was told: the number of the last event, and of the last word on
+/// where people are.
+pub(super) type ToldNodes = SmallVec<[(NodeId, u64, u64); 2]>;
 
 /// Our calls as Redis has them, and has to.
 #[derive(Default)]
@@ -45,7 +45,10 @@ struct Kept {
     version: u64,
     latest: Option<Latest>,
     /// What Redis says of how users stand, as far as we know.
-    standing: SmallVec<[Stand; 4]>,
+    stands: Stands,
+    /// What was claimed for it came to nothing. Until then, and as long as it has no state, nothing is taken back:
+    /// it is being made.
+    given_up: bool,
     /// What every other node was told last.
     told: ToldNodes,
     /// Once Redis has it, those who know it have to look at it anew.
@@ -71,22 +74,22 @@ pub(super) struct Latest {
     pub(super) seq: u64,
     pub(super) over: bool,
     pub(super) snapshot: Bytes,
-    standing: SmallVec<[Stand; 4]>,
-}
-
-/// How one user stands towards a call.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Stand {
-    pub(super) user: UserId,
-    pub(super) mark: Option<Mark>,
-    pub(super) joined: bool,
+    wanted: Wanted,
 }
 
 impl Default for Kept {
     fn default() -> Self {
         let (reached, _) = watch::channel(Reached::default());
-        let (standing, told) = (SmallVec::new(), SmallVec::new());
-        Self { version: 0, latest: None, standing, told, lost: false, unlisted: true, reached }
+        Self {
+            version: 0,
+            latest: None,
+            stands: Stands::default(),
+            given_up: false,
+            told: SmallVec::new(),
+            lost: false,
+            unlisted: true,
+            reached,
+        }
     }
 }
 
@@ -107,29 +110,14 @@ impl Queue {
     }
 }
 
-/// How `it` stands towards `call`, for all to see.
-pub(super) fn stand_of(call: &Call, it: &Participant) -> Stand {
-    let rung = it.is_rung();
-    let mark = if call.state.is_terminal() || it.connection == ConnectionState::Removed {
-        None
-    } else if rung && !call.is_group {
-        Some(Mark::RungBy(call.initiator.clone()))
-    } else if rung {
-        Some(Mark::Rung)
-    } else {
-        Some(Mark::Member)
-    };
-    Stand { user: it.user.clone(), mark, joined: it.is_joined() }
-}
-
 impl Keeping {
     /// A change is on its way to the disk; called under the call's lock, so that a later change is a later version.
     pub(super) fn expect(&self, call: &Call, snapshot: Bytes) -> Latest {
-        let standing = call.participants.iter().map(|it| stand_of(call, it)).collect();
+        let wanted = call.participants.iter().map(|it| Stand::of(call, it)).collect();
         let (epoch, seq, over) = (call.epoch, call.seq, call.state.is_terminal());
         let mut kept = self.calls.entry(call.id).or_default();
         kept.version += 1;
-        Latest { version: kept.version, epoch, seq, over, snapshot, standing }
+        Latest { version: kept.version, epoch, seq, over, snapshot, wanted }
     }
 
     /// It is durable; called in the order of changes.
@@ -149,12 +137,23 @@ impl Keeping {
 
     /// Redis says now that a user stands so towards a call of ours: what it said before, as far as we know.
     pub(super) fn established(&self, call: CallId, stand: Stand) -> Option<Stand> {
-        let mut kept = self.calls.entry(call).or_default();
-        if let Some(known) = kept.standing.iter_mut().find(|it| it.user == stand.user) {
-            return Some(std::mem::replace(known, stand));
+        self.calls.entry(call).or_default().stands.establish(stand)
+    }
+
+    /// Whether Redis was told how a user stands is not known: the answer was lost.
+    pub(super) fn doubt_stand(&self, call: CallId, user: &UserId) {
+        if let Some(mut kept) = self.calls.get_mut(&call) {
+            kept.stands.doubt(user);
         }
-        kept.standing.push(stand);
-        None
+    }
+
+    /// What was claimed for the call beyond what it is now is taken back; all of it where it is not ours, or was never
+    /// made.
+    pub(super) fn give_up(&self, call: CallId) {
+        if let Some(mut kept) = self.calls.get_mut(&call) {
+            kept.given_up = true;
+        }
+        self.touch(call);
     }
 
     /// What may be `lost` is brought again: all calls, as they are.
@@ -168,11 +167,7 @@ impl Keeping {
     /// The same for one call.
     pub(super) fn doubt(&self, call: CallId, lost: bool) {
         let Some(mut kept) = self.calls.get_mut(&call) else { return };
-        let kept_now = &mut *kept;
-        let wanted = kept_now.latest.iter().flat_map(|it| &it.standing);
-        let wanted: HashSet<&UserId> = wanted.map(|it| &it.user).collect();
-        // Of those whom the call does not know there is something to be taken back.
-        kept_now.standing.retain(|it| !wanted.contains(&it.user));
+        kept.stands.doubt_all();
         kept.unlisted = true;
         kept.lost |= lost;
         drop(kept);
@@ -191,22 +186,30 @@ impl Keeping {
         }
     }
 
-    /// Forgets a call that another node has now.
-    pub(super) fn forget(&self, call: CallId) {
-        if let Some((_, kept)) = self.calls.remove(&call) {
-            kept.reached.send_modify(|it| it.deposed = true);
-        }
+    /// Forgets a call that another node has now: those of whom Redis may say that they stand to it because we said so.
+    pub(super) fn forget(&self, call: CallId) -> Vec<UserId> {
+        let Some((_, kept)) = self.calls.remove(&call) else { return Vec::new() };
+        kept.reached.send_modify(|it| it.deposed = true);
+        kept.stands.into_users()
     }
 
-    /// The numbers that `node` is to be told of this call: of the event up to which it is told now, `seq` unless it is
-    /// only told `again`, and of the one before.
-    pub(super) fn tell(&self, call: CallId, node: &NodeId, seq: u64, again: bool) -> (u64, u64) {
+    /// The numbers that `node` is to be told of this call: of the event up to which it is told now, that of `extent`
+    /// unless it is only told `again`, and of the one before.
+    pub(super) fn tell(
+        &self,
+        call: CallId,
+        node: &NodeId,
+        extent: Extent,
+        again: bool,
+    ) -> (u64, u64) {
+        let Extent { seq, places, .. } = extent;
         let Some(mut kept) = self.calls.get_mut(&call) else { return (seq, 0) };
-        if let Some((_, told)) = kept.told.iter_mut().find(|(it, _)| it == node) {
+        if let Some((_, told, word)) = kept.told.iter_mut().find(|(it, ..)| it == node) {
             let seq = if again { *told } else { seq };
+            *word = places;
             return (seq, std::mem::replace(told, seq));
         }
-        kept.told.push((node.clone(), seq));
+        kept.told.push((node.clone(), seq, places));
         (seq, 0)
     }
 
@@ -218,7 +221,7 @@ impl Keeping {
     /// A node that is gone is told nothing more; one that comes back under this name begins anew.
     pub(super) fn drop_node(&self, node: &NodeId) {
         for mut kept in self.calls.iter_mut() {
-            kept.told.retain(|(it, _)| it != node);
+            kept.told.retain(|(it, ..)| it != node);
         }
     }
 
@@ -234,23 +237,14 @@ impl Keeping {
         serde_json::from_slice(&kept.latest.as_ref()?.snapshot).ok()
     }
 
+    /// What Redis has to be told of a call. Until [`reach`](Self::reach) says that it was, it is not known how far.
     pub(super) fn plan(&self, call: CallId) -> Option<Plan> {
-        let kept = self.calls.get(&call)?;
-        let wanted = kept.latest.as_ref().map(|it| &it.standing);
-        let mut stands: Vec<Stand> = Vec::new();
-        for stand in wanted.into_iter().flatten() {
-            let known = kept.standing.iter().find(|it| it.user == stand.user);
-            if known != Some(stand) {
-                stands.push(stand.clone());
-            }
+        let mut kept = self.calls.get_mut(&call)?;
+        if kept.latest.is_none() && !kept.given_up {
+            return None;
         }
-        // Of those whom the call does not know, as where it came to nothing, nothing stays.
-        for known in &kept.standing {
-            let is_wanted = wanted.is_some_and(|it| it.iter().any(|it| it.user == known.user));
-            if !is_wanted && (known.mark.is_some() || known.joined) {
-                stands.push(Stand { user: known.user.clone(), mark: None, joined: false });
-            }
-        }
+        let wanted = kept.latest.as_ref().map(|it| it.wanted.clone()).unwrap_or_default();
+        let stands = kept.stands.tell(&wanted);
         let version = kept.latest.as_ref().map_or(0, |it| it.version);
         let unlisted = kept.unlisted && kept.latest.as_ref().is_some_and(|it| !it.over);
         Some(Plan { version, latest: kept.latest.clone(), stands, unlisted })
@@ -258,16 +252,17 @@ impl Keeping {
 
     /// Redis has what was planned. True where nothing is left of the call.
     pub(super) fn reach(&self, call: CallId, plan: &Plan) -> bool {
-        for stand in &plan.stands {
-            self.established(call, stand.clone());
-        }
+        let known = self.calls.get_mut(&call).is_none_or(|mut it| it.stands.told(&plan.stands));
         let over = plan.latest.as_ref().is_none_or(|it| it.over);
-        let done = |_: &CallId, kept: &Kept| over && kept.version == plan.version;
+        let done = |_: &CallId, kept: &Kept| over && known && kept.version == plan.version;
         if self.calls.remove_if(&call, done).is_some_and(|(_, it)| it.arrive(plan.version)) {
             return true;
         }
         if let Some(kept) = self.calls.get(&call) {
             kept.arrive(plan.version);
+        }
+        if !known {
+            self.touch(call);
         }
         false
     }
@@ -285,7 +280,8 @@ impl Kept {
 pub(super) struct Plan {
     version: u64,
     pub(super) latest: Option<Latest>,
-    pub(super) stands: Vec<Stand>,
+    /// How users stand of whom Redis has to be told.
+    pub(super) stands: Vec<Telling>,
     /// It has to be listed as one of ours.
     pub(super) unlisted: bool,
 }

@@ -2,7 +2,8 @@
 //!
 //! Each live call has one owner, the node that alone changes it; the others ask it ([`forwarding`]) what their
 //! clients want done ([`errand`]). What the owner changes it puts where all can find it ([`keeping`], [`bringing`]) and
-//! tells the nodes that have sockets of those concerned ([`news`], [`reminding`]), which so know the call too ([`views`]). Who is where is known by user
+//! tells the nodes that have sockets of those concerned ([`news`], [`reminding`]), which so know the call too
+//! ([`views`]). How users stand to it is written where each user is known ([`stands`]). Who is where is known by user
 //! ([`people`], [`present`], [`untold`]), and who may join what is decided there too, one user at a time ([`claims`], [`starting`]).
 //! Nodes watch each other ([`peers`]), and take over what one leaves behind ([`taking`], [`returning`], [`strays`]); what Redis has
 //! forgotten that it is over is told anew ([`ghosts`]). Signaling goes from
@@ -24,6 +25,7 @@ mod present;
 mod reminding;
 mod returning;
 mod signaling;
+mod stands;
 pub(in crate::app) mod starting;
 mod strays;
 mod taking;

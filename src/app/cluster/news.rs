@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::app::App;
 use crate::app::cluster::Cluster;
 use crate::app::cluster::keeping::Latest;
-use crate::app::cluster::views::{Member, Reading, Standing};
+use crate::app::cluster::views::{Extent, Member, Reading, Standing};
 use crate::app::effects::{Delivery, Manner};
 use crate::bus::letter::{Kind as About, Letter};
 use crate::bus::node::NodeId;
@@ -77,6 +77,8 @@ struct News<'a> {
     over: bool,
     sync: bool,
     members: Vec<Member>,
+    /// The number of this word on them.
+    places: u64,
     #[serde(borrow)]
     events: Vec<Telling<'a>>,
 }
@@ -121,13 +123,14 @@ impl App {
         if let Some(latest) = &told.latest {
             cluster.keeping.note(told.call, latest.clone());
         }
-        let members = self.members(cluster, told);
-        if told.over {
-            cluster.views.end(told.call, (told.epoch, told.seq));
+        let number = (told.epoch, told.seq);
+        let people = || self.members(cluster, told);
+        let (extent, members) = if told.over {
+            cluster.views.end(told.call, number);
+            (Extent { epoch: told.epoch, seq: told.seq, places: 0 }, people())
         } else {
-            let last = (told.epoch, cluster.number(told));
-            drop(cluster.views.set(told.call, cluster.me(), last, members.clone()));
-        }
+            cluster.views.tell((told.call, cluster.me()), number, told.again, people)
+        };
         let mut letters: HashMap<NodeId, Vec<Telling<'_>>> = HashMap::new();
         for it in members.iter().filter(|it| it.standing != Standing::Other || it.listens) {
             for node in it.nodes.iter().filter(|node| *node != cluster.me()) {
@@ -135,7 +138,7 @@ impl App {
             }
         }
         if told.over || told.sync {
-            for (node, _) in cluster.keeping.told(told.call) {
+            for (node, ..) in cluster.keeping.told(told.call) {
                 letters.entry(node).or_default();
             }
         }
@@ -151,7 +154,8 @@ impl App {
         }
         for (node, events) in letters {
             let (over, sync, members) = (told.over, told.sync, members.clone());
-            cluster.tell_news(told, &node, &News { over, sync, members, events });
+            let news = News { over, sync, members, places: extent.places, events };
+            cluster.tell_news(told, (&node, extent), &news);
         }
     }
 
@@ -178,7 +182,8 @@ impl App {
             }
             return;
         }
-        let (reading, before) = cluster.views.take(letter, &news.members, !news.events.is_empty());
+        let (members, tells) = ((news.members.as_slice(), news.places), !news.events.is_empty());
+        let (reading, before) = cluster.views.take(letter, members, tells);
         if reading == Reading::Old {
             return;
         }
@@ -241,17 +246,10 @@ impl Cluster {
         by_node
     }
 
-    /// The number of the last event that may be told.
-    fn number(&self, told: &Told) -> u64 {
-        let last = || self.views.number(told.call, told.epoch);
-        told.again.then(last).flatten().unwrap_or(told.seq)
-    }
-
-    fn tell_news(&self, told: &Told, node: &NodeId, news: &News<'_>) {
+    fn tell_news(&self, told: &Told, (node, extent): (&NodeId, Extent), news: &News<'_>) {
         // Views are structs of strings and numbers, which always serialise.
         let body = Bytes::from(serde_json::to_vec(news).unwrap_or_default());
-        let number = self.number(told);
-        let (seq, prev) = self.keeping.tell(told.call, node, number, told.again);
+        let (seq, prev) = self.keeping.tell(told.call, node, extent, told.again);
         let letter = self.letter(About::News, 0, told.call, body);
         let letter = Letter { epoch: told.epoch, seq, prev, ..letter };
         if let Err(error) = self.bus.post(node, letter) {

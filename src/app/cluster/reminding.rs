@@ -12,6 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::app::App;
 use crate::app::cluster::news::Told;
+use crate::app::cluster::views::Extent;
 use crate::app::cluster::{Cluster, Nodes};
 use crate::bus::letter::{Kind as About, Letter};
 use crate::bus::node::NodeId;
@@ -26,12 +27,11 @@ const OVER_TIMES: u32 = 5;
 /// Calls in one reminder: some 40 bytes each.
 const REMINDED_MAX: usize = 1000;
 
-/// The numbers of the last events of calls, as told to the receiver.
+/// How far calls have been told to the receiver.
 #[derive(Serialize, Deserialize)]
 struct Digest(Vec<Numbered>);
 
-/// A call, its ownership and the number of its last event.
-type Numbered = (CallId, u64, u64);
+type Numbered = (CallId, Extent);
 
 /// Calls of ours that are over, and whoever has to know that.
 #[derive(Default)]
@@ -48,7 +48,7 @@ struct Reminder {
 
 impl Over {
     pub(super) fn note(&self, told: &Told, nodes: Nodes) {
-        let call = (told.call, told.epoch, told.seq);
+        let call = (told.call, Extent { epoch: told.epoch, seq: told.seq, places: 0 });
         let people = told.people.iter().map(|(user, ..)| user.clone()).collect();
         self.0.lock().push(Reminder { call, nodes, people, times: OVER_TIMES });
     }
@@ -78,11 +78,9 @@ impl App {
     /// Compares what a node has told with what has come.
     pub(super) fn hear_digest(self: &Arc<Self>, cluster: &Cluster, letter: &Letter) {
         let Ok(Digest(calls)) = serde_json::from_slice::<Digest>(&letter.body) else { return };
-        for (call, epoch, seq) in calls {
-            if self.calls.read(call, |_| ()).is_none()
-                && cluster.views.is_behind(call, (epoch, seq))
-            {
-                self.look_anew(cluster, call, (epoch, seq));
+        for (call, told) in calls {
+            if self.calls.read(call, |_| ()).is_none() && cluster.views.is_behind(call, told) {
+                self.look_anew(cluster, call, (told.epoch, told.seq));
             }
         }
     }
@@ -127,8 +125,9 @@ pub(super) async fn remind(app: &Arc<App>) {
         let mut digests: HashMap<NodeId, Vec<Numbered>> = HashMap::new();
         for view in &cluster.views.0 {
             if view.owner == *cluster.me() && view.changed.elapsed() < LATELY {
-                for (node, seq) in cluster.keeping.told(*view.key()) {
-                    digests.entry(node).or_default().push((*view.key(), view.epoch, seq));
+                for (node, seq, places) in cluster.keeping.told(*view.key()) {
+                    let told = Extent { epoch: view.epoch, seq, places };
+                    digests.entry(node).or_default().push((*view.key(), told));
                 }
             }
         }

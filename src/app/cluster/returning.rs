@@ -74,7 +74,7 @@ impl App {
             }
             Some(_) => {
                 self.release_copy(id).await;
-                self.plead(call);
+                self.plead(call, Vec::new());
                 Ok(false)
             }
         }

@@ -72,24 +72,32 @@ impl App {
     ) -> Result<Started, AppError> {
         cluster.fence()?;
         let call = CallId(new_call_id(self.clock.now()));
-        let user = &start.caller.user;
         // Whoever finds somebody claimed for it, or a room, knows from here that it is being made.
         cluster.bus.begin(call).await?;
-        if let Some(key) = &start.key
-            && let Some(started) = self.started_elsewhere(cluster, start, (key, call)).await?
-        {
-            return Ok(started);
-        }
-        let started = self.start_new(cluster, start, call).await;
+        let started = Box::pin(self.start_begun(cluster, start, call)).await;
         let kept = started.as_ref().is_ok_and(|it| it.created)
             || matches!(started, Err(AppError::Busy(_)));
         if !kept {
             App::withdraw_claims(cluster, call);
             if let Some(key) = &start.key {
-                drop(cluster.bus.free_key(user, key, call).await);
+                drop(cluster.bus.free_key(&start.caller.user, key, call).await);
             }
         }
         started
+    }
+
+    async fn start_begun(
+        self: &Arc<Self>,
+        cluster: &Cluster,
+        start: &Start,
+        call: CallId,
+    ) -> Result<Started, AppError> {
+        if let Some(key) = &start.key
+            && let Some(started) = self.started_elsewhere(cluster, start, (key, call)).await?
+        {
+            return Ok(started);
+        }
+        self.start_new(cluster, start, call).await
     }
 
     /// The same key was used before, or is being used just now at another node. `None`: it is this start's.

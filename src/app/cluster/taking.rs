@@ -108,8 +108,10 @@ impl App {
         let applied = call.take_over(epoch, now);
         let durable = self.calls.insert(call, |call| self.submit(permit, call, &applied, None));
         durable.await?;
-        // Then it is known where its people are.
-        drop(self.kept(id).await);
+        // Then it is known where its people are; if that takes longer, they are told then.
+        if self.kept(id).await.is_err() {
+            cluster.keeping.doubt(id, true);
+        }
         let people = self.people_of(id);
         for user in &people {
             self.heed(user);
@@ -193,13 +195,13 @@ impl App {
         let ours = self.calls.read(call, Call::clone);
         let ours = ours.or_else(|| cluster.keeping.last(call));
         self.calls.retire(call);
-        cluster.keeping.forget(call);
+        let stood = cluster.keeping.forget(call);
         cluster.views.doubt(call);
         drop(cluster.bus.delist(cluster.me(), call).await);
         self.release_copy(call).await;
         tracing::info!(%call, "another node has a call that was ours");
         if let Some(ours) = ours {
-            self.plead(ours);
+            self.plead(ours, stood);
         }
     }
 
@@ -210,12 +212,13 @@ impl App {
     }
 
     /// What was acknowledged here and is not known to the new owner is asked of it: who left or said no here
-    /// after they last joined there. Tried until it is known there, or the new owner says no.
-    pub(super) fn plead(self: &Arc<Self>, ours: Call) {
+    /// after they last joined there. Tried until it is known there, or the new owner says no. Of those who `stood` to it
+    /// here, as claimed for it, and whom the new owner does not know, nothing stays.
+    pub(super) fn plead(self: &Arc<Self>, ours: Call, stood: Vec<UserId>) {
         let app = Arc::clone(self);
         drop(tokio::spawn(async move {
             let until = Instant::now() + PLEAD_MAX;
-            while let Err(error) = Box::pin(app.plead_once(&ours)).await {
+            while let Err(error) = Box::pin(app.plead_once(&ours, &stood)).await {
                 if Instant::now() >= until {
                     tracing::warn!(%error, call = %ours.id, "what was acknowledged is not known to the new owner");
                     return;
@@ -227,11 +230,14 @@ impl App {
         }));
     }
 
-    async fn plead_once(self: &Arc<Self>, ours: &Call) -> Result<(), AppError> {
+    async fn plead_once(self: &Arc<Self>, ours: &Call, stood: &[UserId]) -> Result<(), AppError> {
         let Some(cluster) = self.cluster() else { return Ok(()) };
         let found = cluster.bus.call(ours.id).await?;
         let Some(found) = found.filter(|it| !it.over) else { return Ok(()) };
         let Ok(theirs) = serde_json::from_slice::<Call>(&found.snapshot) else { return Ok(()) };
+        for user in stood.iter().filter(|it| theirs.participant(it).is_none()) {
+            cluster.bus.withdraw(user, ours.id).await?;
+        }
         for it in &ours.participants {
             let Some(errand) = theirs.participant(&it.user).and_then(|them| plea(it, them)) else {
                 continue;

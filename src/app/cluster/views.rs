@@ -1,6 +1,7 @@
 //! The calls that this node knows, whoever owns them: who is in them and where, by what their owners have told.
 
 use dashmap::DashMap;
+use dashmap::mapref::one::RefMut;
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -49,6 +50,9 @@ pub(super) struct View {
     pub(super) owner: NodeId,
     pub(super) epoch: u64,
     seq: u64,
+    /// The number of the owner's word on who its people are and where: it grows within an ownership with every
+    /// change of that, as letters of the same event may overtake each other.
+    places: u64,
     /// It may have another owner by now.
     pub(super) doubtful: bool,
     pub(super) members: Vec<Member>,
@@ -82,17 +86,23 @@ pub(super) enum Reading {
 /// A call, and the number of its last event in its ownership.
 type Last = (CallId, (u64, u64));
 
+/// How far a call has been told: in which ownership, up to which event, and up to which word on where its people are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Extent {
+    pub(super) epoch: u64,
+    pub(super) seq: u64,
+    pub(super) places: u64,
+}
+
+/// One call's view, for as long as it is held.
+type Viewed<'a> = RefMut<'a, CallId, View>;
+
 /// What it is, and who the call's people were before.
 type Read = (Reading, Vec<Member>);
 
 impl Views {
     pub(super) fn owner(&self, call: CallId) -> Option<NodeId> {
         self.0.get(&call).filter(|it| !it.doubtful).map(|it| it.owner.clone())
-    }
-
-    /// The number of the last event that was told of a call in that ownership.
-    pub(super) fn number(&self, call: CallId, epoch: u64) -> Option<u64> {
-        self.0.get(&call).filter(|it| it.epoch == epoch).map(|it| it.seq)
     }
 
     /// The owner is to be asked for anew.
@@ -102,9 +112,14 @@ impl Views {
         }
     }
 
-    pub(super) fn is_behind(&self, call: CallId, told: (u64, u64)) -> bool {
-        let known = self.0.get(&call).map(|it| (it.epoch, it.seq));
-        known.or_else(|| self.1.get(&call)).is_none_or(|it| it < told)
+    /// Whether something is missing of what was told of the call.
+    pub(super) fn is_behind(&self, call: CallId, told: Extent) -> bool {
+        let number = (told.epoch, told.seq);
+        match self.0.get(&call) {
+            Some(it) if it.epoch == told.epoch => it.seq < told.seq || it.places < told.places,
+            Some(it) => it.epoch < told.epoch,
+            None => self.1.get(&call).is_none_or(|it| it < number),
+        }
     }
 
     /// Whether more of the call is known than `told`.
@@ -130,9 +145,14 @@ impl Views {
         self.1.insert(call, last);
     }
 
-    /// Takes over what a letter says of a call: its people and, where it `tells` so, of events. Also, who its people
-    /// were before.
-    pub(super) fn take(&self, letter: &Letter, members: &[Member], tells: bool) -> Read {
+    /// Takes over what a letter says of a call: its people, unless a later word on them was read, and, where it
+    /// `tells` so, of events. Also, who its people were before.
+    pub(super) fn take(
+        &self,
+        letter: &Letter,
+        (members, places): (&[Member], u64),
+        tells: bool,
+    ) -> Read {
         let said = (letter.epoch, letter.seq);
         let reading = match self.0.get(&letter.call) {
             None if self.1.get(&letter.call).is_some_and(|it| said <= it) => Reading::Old,
@@ -141,9 +161,11 @@ impl Views {
             None => Reading::Next,
             Some(view) => {
                 let known = (view.epoch, view.seq);
+                // Of a new ownership nothing was read yet.
+                let read = if letter.epoch == view.epoch { view.seq } else { 0 };
                 if said < known || (said == known && tells) {
                     Reading::Old
-                } else if letter.epoch == view.epoch && letter.prev != view.seq && said != known {
+                } else if letter.prev != read && said != known {
                     Reading::Gap
                 } else {
                     Reading::Next
@@ -153,29 +175,117 @@ impl Views {
         if reading == Reading::Old {
             return (reading, Vec::new());
         }
-        (reading, self.set(letter.call, &letter.from, said, members.to_vec()))
+        let mut view = self.open(letter.call, &letter.from, said);
+        let before = view.members.clone();
+        if view.epoch != letter.epoch || view.places <= places {
+            (view.members, view.places) = (members.to_vec(), places);
+        }
+        view.owner = letter.from.clone();
+        (view.epoch, view.seq, view.doubtful) = (letter.epoch, letter.seq, false);
+        view.changed = Instant::now();
+        (reading, before)
     }
 
-    pub(super) fn set(
+    /// Our own call is about to be told of: how far, and who its `people` are at this moment. Told `again`, up to the
+    /// last event that was told; that of the call may be of a change which is not durable yet.
+    pub(super) fn tell(
         &self,
-        call: CallId,
-        owner: &NodeId,
+        (call, me): (CallId, &NodeId),
         (epoch, seq): (u64, u64),
-        members: Vec<Member>,
-    ) -> Vec<Member> {
-        let changed = Instant::now();
-        let mut view = self.0.entry(call).or_insert_with(|| View {
+        again: bool,
+        people: impl FnOnce() -> Vec<Member>,
+    ) -> (Extent, Vec<Member>) {
+        // Whoever tells of it at the same time waits: so the later word is the truer one.
+        let mut view = self.open(call, me, (epoch, seq));
+        let members = people();
+        if view.epoch != epoch {
+            (view.epoch, view.seq, view.places) = (epoch, seq, 0);
+        }
+        if view.places == 0 || view.members != members {
+            view.places += 1;
+            view.members.clone_from(&members);
+        }
+        if !again {
+            view.seq = view.seq.max(seq);
+        }
+        (view.owner, view.doubtful, view.changed) = (me.clone(), false, Instant::now());
+        (Extent { epoch, seq: view.seq, places: view.places }, members)
+    }
+
+    fn open(&self, call: CallId, owner: &NodeId, (epoch, seq): (u64, u64)) -> Viewed<'_> {
+        self.0.entry(call).or_insert_with(|| View {
             owner: owner.clone(),
             epoch,
             seq,
+            places: 0,
             doubtful: false,
             members: Vec::new(),
             signalers: SmallVec::new(),
-            changed,
-        });
-        view.owner = owner.clone();
-        (view.epoch, view.seq, view.doubtful) = (epoch, seq, false);
-        view.changed = changed;
-        std::mem::replace(&mut view.members, members)
+            changed: Instant::now(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::bus::letter::Kind;
+
+    const CALL: CallId = CallId(Uuid::from_u128(7));
+
+    fn node(name: &str) -> NodeId {
+        NodeId::parse(&format!("{name}.0123456789abcdef0123")).unwrap()
+    }
+
+    fn at(nodes: &[&str]) -> Vec<Member> {
+        let (user, nodes) = (UserId::parse("anna").unwrap(), nodes.iter().map(|it| node(it)));
+        vec![Member { user, standing: Standing::Joined, nodes: nodes.collect(), listens: true }]
+    }
+
+    fn take(views: &Views, (epoch, seq, prev): (u64, u64, u64), of: (&[&str], u64)) -> Reading {
+        let (from, to, body) = (node("owner"), Vec::new(), Bytes::new());
+        let letter =
+            Letter { kind: Kind::News, id: 0, from, call: CALL, epoch, seq, prev, to, body };
+        views.take(&letter, (&at(of.0), of.1), false).0
+    }
+
+    #[test]
+    fn a_later_word_on_where_somebody_is_stands_whatever_comes_after_it() {
+        let views = Views::default();
+        let there = || views.0.get(&CALL).unwrap().members.clone();
+        let extent = |seq, places| Extent { epoch: 1, seq, places };
+        assert_eq!(take(&views, (1, 4, 0), (&["a"], 1)), Reading::Next);
+        assert!(views.is_behind(CALL, extent(4, 2)) && !views.is_behind(CALL, extent(4, 1)));
+        assert_eq!(take(&views, (1, 4, 4), (&["b"], 3)), Reading::Next);
+        assert_eq!(take(&views, (1, 4, 4), (&["a", "b"], 2)), Reading::Next, "overtaken");
+        assert_eq!(there(), at(&["b"]));
+        assert!(!views.is_behind(CALL, extent(4, 3)) && views.is_behind(CALL, extent(5, 3)));
+        assert_eq!(take(&views, (1, 6, 5), (&["b"], 3)), Reading::Gap);
+        assert_eq!(take(&views, (2, 1_000_006, 0), (&["c"], 1)), Reading::Next, "another owner");
+        assert_eq!(there(), at(&["c"]));
+        assert_eq!(
+            take(&views, (3, 2_000_006, 2_000_006), (&["c"], 1)),
+            Reading::Gap,
+            "its first is lost"
+        );
+        assert_eq!(take(&views, (2, 1_000_009, 6), (&["a"], 9)), Reading::Old);
+        assert!(!views.is_behind(CALL, extent(9, 9)));
+    }
+
+    #[test]
+    fn an_owner_counts_its_words_and_never_tells_less_than_it_told() {
+        let (views, me) = (Views::default(), node("me"));
+        let tell = |number, again, at: Vec<Member>| {
+            let (extent, members) = views.tell((CALL, &me), number, again, || at);
+            (extent.seq, extent.places, members.len())
+        };
+        assert_eq!(tell((1, 3), false, at(&["a"])), (3, 1, 1));
+        assert_eq!(tell((1, 4), false, at(&["a"])), (4, 1, 1), "they are where they were");
+        assert_eq!(tell((1, 6), true, at(&["b"])), (4, 2, 1), "6 is not durable yet");
+        assert_eq!(tell((1, 3), false, at(&["b"])), (4, 2, 1));
+        assert_eq!(tell((9, 1_000_004), true, at(&["b"])), (1_000_004, 1, 1));
     }
 }

@@ -46,6 +46,11 @@ fn flat(fields: &BTreeMap<String, Bytes>) -> Reply {
 
 type Fields = BTreeMap<String, Bytes>;
 
+/// Whether a user's stand was said by that node, or by none.
+fn is_of(stand: &str, node: &str) -> bool {
+    stand.is_empty() || stand.starts_with(&format!("{node} "))
+}
+
 fn get<'a>(fields: &'a Fields, name: &str) -> &'a str {
     fields.get(name).map_or("", |it| std::str::from_utf8(it).unwrap())
 }
@@ -70,7 +75,6 @@ impl Store {
                 };
                 number(nodes.remove(args[0]).is_some())
             }
-            Script::Reap => number(self.hold(key, args[0], 10_000) == args[0]),
             Script::Key => text(&self.hold(key, args[0], HOUR)),
             Script::FreeKey => number(self.free(key, args[0])),
             Script::CallsOf => Reply::List(self.members(key).iter().map(|it| text(it)).collect()),
@@ -87,6 +91,7 @@ impl Store {
             Script::Join
             | Script::Ring
             | Script::Stand
+            | Script::Withdraw
             | Script::ForgetCall
             | Script::Attend
             | Script::User => self.on_user(script, key, &args),
@@ -255,7 +260,8 @@ impl Store {
                     leave(user, call);
                 }
             }
-            Script::ForgetCall => {
+            Script::Withdraw if !is_of(get(user, &field), args[1]) => {}
+            Script::Withdraw | Script::ForgetCall => {
                 user.remove(&field);
                 leave(user, call);
             }

@@ -87,10 +87,6 @@ async fn nodes(a: &Bus, b: &Bus) {
     assert_eq!(last(&second, b), last(&first, b), "it stands still without a beat");
     a.forget_node(b.me()).await.unwrap();
     assert_eq!(last(&a.beat().await.unwrap(), b), None);
-    let gone = NodeId::fresh("gone").unwrap();
-    assert!(a.reap(&gone).await.unwrap(), "nobody has been there");
-    assert!(!b.reap(&gone).await.unwrap());
-    assert!(a.reap(&gone).await.unwrap(), "asked again, it is still us");
     let (one, two) = (call(), call());
     assert_eq!(a.calls_of(b.me()).await.unwrap(), []);
     b.enlist(one).await.unwrap();
@@ -222,6 +218,12 @@ async fn stands(a: &Bus, b: &Bus) {
     let user = a.stand(&carol, one, Some(&Mark::Member), false).await.unwrap();
     assert_eq!((user.joined, user.calls.len()), (None, 1), "she has left, and may come back");
     assert_eq!(a.stand(&carol, one, None, false).await.unwrap(), User::default());
+    a.join(&carol, one, None).await.unwrap();
+    b.stand(&carol, one, Some(&Mark::Rung), false).await.unwrap();
+    let user = a.withdraw(&carol, one).await.unwrap();
+    assert_eq!(user.calls, [(one, b.me().clone(), Mark::Rung)], "what another has said stays");
+    a.join(&carol, one, None).await.unwrap();
+    assert_eq!(a.withdraw(&carol, one).await.unwrap(), User::default());
 }
 
 async fn keys(a: &Bus, b: &Bus) {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::life::{Life, OUTSIDER, Told, USERS, Wish};
 use super::town::{Node, Town};
-use crate::app::cluster::keeping::stand_of;
+use crate::app::cluster::stands::Stand;
 use crate::app::cluster::views::{Member, Standing};
 use crate::app::fixture::user;
 use crate::bus::directory::User;
@@ -91,7 +91,7 @@ async fn users(town: &Town, life: &Life, living: &Live) {
         }
         assert_eq!(known.joined, joined.first().copied(), "{name} is in");
         let stand = |(owner, call): &(NodeId, Call)| {
-            let mark = stand_of(call, call.participant(&it)?).mark?;
+            let mark = Stand::of(call, call.participant(&it)?).mark?;
             Some((call.id, owner.clone(), mark))
         };
         let wanted: Vec<_> = living.values().filter_map(stand).collect();
@@ -143,8 +143,6 @@ fn devices(town: &Town, living: &Live, life: &Life) {
             let concerned = |it: &&Member| it.listens || it.standing != Standing::Other;
             for member in view.members.iter().filter(concerned) {
                 let mut nodes = member.nodes.to_vec();
-                // The word that a node is gone may be lost, and is not repeated: it costs a letter to nobody.
-                nodes.retain(|it| town.nodes.iter().any(|node| node.id == *it));
                 nodes.sort_unstable();
                 let has = |it: &&Node| it.app.presence.has(&member.user);
                 let mut there: Vec<_> =
