@@ -2,7 +2,6 @@
 #![expect(clippy::expect_used, reason = "a bench fails by panicking")]
 
 use std::hint::black_box;
-use std::time::Duration;
 
 use call_service::call::command::{Command, Invitee, Start};
 use call_service::call::id::{CallId, UserId};
@@ -12,17 +11,6 @@ use call_service::call::state::{CallType, MediaPath};
 use call_service::call::time::Timestamp;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use uuid::Uuid;
-
-/// The contract's defaults.
-const LIMITS: Limits = Limits {
-    ringing: Duration::from_mins(1),
-    connecting: Duration::from_secs(30),
-    reconnecting: Duration::from_secs(30),
-    alone: Duration::from_mins(1),
-    duration: Duration::from_hours(4),
-    participants: 8,
-    ice_renewal: None,
-};
 
 fn user(index: usize) -> UserId {
     UserId::parse(&format!("user-{index}")).expect("a fine name")
@@ -45,7 +33,7 @@ fn start(others: usize) -> Start {
         chat: None,
         invitees: (1..=others).map(invitee).collect(),
         silent: false,
-        limits: LIMITS,
+        limits: Limits::DEFAULT,
     }
 }
 

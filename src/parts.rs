@@ -247,3 +247,14 @@ fn call_limits(calls: &Calls) -> CallLimits {
         ice_renewal: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_settings_calls_have_the_default_limits() {
+        let config = Config::load(|_| None).unwrap();
+        assert_eq!(call_limits(&config.calls), CallLimits::DEFAULT);
+    }
+}

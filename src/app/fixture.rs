@@ -83,15 +83,6 @@ impl House {
 /// The parts of a service that keeps its calls in `folder`: its usual settings and no rates.
 pub(crate) fn parts(folder: &Path) -> Parts {
     let config = Config::load(|_| None).unwrap();
-    let limits = CallLimits {
-        ringing: Duration::from_mins(1),
-        connecting: Duration::from_secs(30),
-        reconnecting: Duration::from_secs(30),
-        alone: Duration::from_mins(1),
-        duration: Duration::from_hours(4),
-        participants: 8,
-        ice_renewal: None,
-    };
     Parts {
         clock: Clock::start(),
         hub: Arc::new(Hub::new()),
@@ -102,7 +93,7 @@ pub(crate) fn parts(folder: &Path) -> Parts {
         bus: None,
         rates: Limits::new(&Rates::off()),
         settings: Settings {
-            limits,
+            limits: CallLimits::DEFAULT,
             sockets_per_user_max: 10,
             rings_per_user_max: 5,
             live_calls_max: 1000,

@@ -38,6 +38,19 @@ pub struct Limits {
     pub ice_renewal: Option<Duration>,
 }
 
+impl Limits {
+    /// Those of a service whose settings say nothing else (the README's settings).
+    pub const DEFAULT: Self = Self {
+        ringing: Duration::from_mins(1),
+        connecting: Duration::from_secs(30),
+        reconnecting: Duration::from_secs(30),
+        alone: Duration::from_mins(1),
+        duration: Duration::from_hours(4),
+        participants: 8,
+        ice_renewal: None,
+    };
+}
+
 /// A call. Changed by [`Call::apply`](crate::call::machine) only.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -32,15 +32,7 @@ pub(super) const BEGIN: Timestamp = Timestamp(1_000_000);
 const TICKS_MAX: usize = 20;
 
 /// What the contract gives as defaults.
-pub(super) const LIMITS: Limits = Limits {
-    ringing: Duration::from_mins(1),
-    connecting: Duration::from_secs(30),
-    reconnecting: Duration::from_secs(30),
-    alone: Duration::from_mins(1),
-    duration: Duration::from_hours(4),
-    participants: 8,
-    ice_renewal: None,
-};
+pub(super) const LIMITS: Limits = Limits::DEFAULT;
 
 /// Does what the lines of `script` say, and compares what follows with what stands under them.
 pub(super) fn check(script: &Expect) {
