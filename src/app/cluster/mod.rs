@@ -5,12 +5,13 @@
 //! tells the nodes that have sockets of those concerned ([`news`], [`reminding`]), which so know the call too
 //! ([`views`]). How users stand to it is written where each user is known ([`stands`]). Who is where is known by user
 //! ([`people`], [`present`], [`untold`]), and who may join what is decided there too, one user at a time ([`claims`], [`starting`]).
-//! Nodes watch each other ([`peers`]), and take over what one leaves behind ([`taking`], [`returning`], [`strays`]); what Redis has
+//! Nodes watch each other ([`peers`]), and take over what one leaves behind ([`taking`], [`adopting`], [`returning`], [`strays`]); what Redis has
 //! forgotten that it is over is told anew ([`ghosts`]). Signaling goes from
 //! node to node without the owner ([`signaling`]).
 //!
 //! A service of one node has none of this.
 
+mod adopting;
 mod bringing;
 mod claims;
 pub mod errand;
@@ -42,6 +43,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use crate::app::App;
+use crate::app::cluster::adopting::Adoptions;
 use crate::app::cluster::forwarding::Commands;
 use crate::app::cluster::keeping::Keeping;
 pub(super) use crate::app::cluster::news::Told;
@@ -69,6 +71,7 @@ pub struct Cluster {
     commands: Commands,
     over: Over,
     untold: Untold,
+    adoptions: Adoptions,
     /// The other nodes that have sockets of those who belong to our calls.
     whereabouts: DashMap<UserId, Nodes>,
     /// Those who may have sockets at a node that is not known yet.
@@ -88,6 +91,7 @@ impl Cluster {
             commands: Commands::default(),
             over: Over::default(),
             untold: Untold::default(),
+            adoptions: Adoptions::default(),
             whereabouts: DashMap::new(),
             unsure: Mutex::new(HashSet::new()),
             contested: Mutex::new(HashSet::new()),

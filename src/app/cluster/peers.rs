@@ -262,6 +262,7 @@ pub(super) async fn watch(app: &Arc<App>) {
         }
         app.learn_late(cluster);
         App::contest(cluster);
+        app.adopt_late(cluster);
         cluster.peers.compare_clocks(cluster.me(), &told, app.clock.wall());
         // Also of one that went by itself something may be left.
         for node in seen.gone {

@@ -14,10 +14,8 @@ use crate::app::App;
 use crate::app::cluster::Cluster;
 use crate::app::cluster::errand::Errand;
 use crate::app::cluster::forwarding::Command as Asked;
-use crate::app::cluster::news::Told;
 use crate::app::effects::After;
 use crate::app::error::{AppError, Code};
-use crate::bus::directory::{Claim, Found, State};
 use crate::bus::node::NodeId;
 use crate::call::id::{CallId, UserId};
 use crate::call::model::Call;
@@ -34,97 +32,6 @@ const PLEAD_PAUSE: Duration = Duration::from_millis(500);
 const OFFERS_MAX: usize = 3;
 
 impl App {
-    /// Takes a call from its owner, who is gone or gives it away; that another was quicker is as good.
-    pub(super) async fn adopt(
-        self: &Arc<Self>,
-        cluster: &Cluster,
-        call: CallId,
-        found: Found,
-    ) -> Result<(), AppError> {
-        if self.is_draining() {
-            return Err(AppError::Draining);
-        }
-        // Nobody would find it with us otherwise.
-        cluster.bus.enlist(call).await?;
-        match cluster.bus.claim(call, &found.owner, found.epoch).await? {
-            Claim::Ours { epoch, was: Some(was) } => self.install(cluster, call, epoch, &was).await,
-            Claim::Ours { was: None, .. } | Claim::Theirs(_) | Claim::Nothing => Ok(()),
-        }
-    }
-
-    /// Begins to own a call as it was found.
-    async fn install(
-        self: &Arc<Self>,
-        cluster: &Cluster,
-        call: CallId,
-        epoch: u64,
-        was: &Found,
-    ) -> Result<(), AppError> {
-        let found = serde_json::from_slice::<Call>(&was.snapshot).ok();
-        // It was being made and never was, or had ended: its former owner could not tell that to Redis any more.
-        if found.is_none() || self.is_over_in_store(call).await {
-            let state = State { epoch, seq: was.seq, over: true, snapshot: b"" };
-            cluster.bus.put(call, &state, false).await?;
-            if let Some(found) = found {
-                self.tell_over(cluster, &found, epoch).await;
-            }
-            if self.livekit().is_some() {
-                self.rooms.look(call);
-            }
-            return Ok(());
-        }
-        match found {
-            Some(found) => self.own(cluster, found, epoch).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Whether the store knows that a call is over; one that can't be asked knows of nothing.
-    pub(super) async fn is_over_in_store(&self, call: CallId) -> bool {
-        let stored = Box::pin(self.store.call(call)).await;
-        stored.ok().flatten().is_some_and(|it| it.call.state.is_terminal())
-    }
-
-    /// A call turns out to be over: whoever is in it, wherever they are, looks at their calls anew.
-    pub(super) async fn tell_over(self: &Arc<Self>, cluster: &Cluster, call: &Call, epoch: u64) {
-        for it in &call.participants {
-            if let Ok(known) = cluster.bus.forget_call(&it.user, call.id).await {
-                self.learn(cluster, &it.user, &known);
-            }
-        }
-        self.spread(&Told::over(call, epoch), &[]);
-        self.resync(call.participants.iter().map(|it| &it.user));
-    }
-
-    /// Owns `call` in this epoch from now on.
-    pub(super) async fn own(
-        self: &Arc<Self>,
-        cluster: &Cluster,
-        mut call: Call,
-        epoch: u64,
-    ) -> Result<(), AppError> {
-        let (id, now) = (call.id, self.clock.now());
-        let permit = self.journal.reserve()?;
-        let applied = call.take_over(epoch, now);
-        let durable = self.calls.insert(call, |call| self.submit(permit, call, &applied, None));
-        durable.await?;
-        // Then it is known where its people are; if that takes longer, they are told then.
-        if self.kept(id).await.is_err() {
-            cluster.keeping.doubt(id, true);
-        }
-        let people = self.people_of(id);
-        for user in &people {
-            self.heed(user);
-        }
-        self.retell(cluster, id, true);
-        self.resync(people.iter());
-        if self.livekit().is_some() {
-            self.rooms.look(id);
-            self.stop_unknown_later(id);
-        }
-        Ok(())
-    }
-
     /// All who belong to a call that is here.
     pub(super) fn people_of(&self, call: CallId) -> Vec<UserId> {
         let people = |it: &Call| it.participants.iter().map(|it| it.user.clone()).collect();

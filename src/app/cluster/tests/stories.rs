@@ -12,6 +12,7 @@ use crate::app::cluster::forwarding::Command;
 use crate::app::error::{AppError, Code};
 use crate::app::fixture::{Device, call_of, identity, request, user};
 use crate::app::starting::Origin;
+use crate::bus::directory::Claim;
 use crate::bus::memory::Faults;
 use crate::call::id::CallId;
 use crate::call::model::Call;
@@ -124,6 +125,23 @@ async fn a_call_that_was_being_made_by_a_dead_node_holds_nobody() {
     town.net.kill(dead.me());
     town.pass(Duration::from_secs(7)).await;
     try_it().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_was_claimed_without_an_answer_goes_on() {
+    let mut town = town().await;
+    let call = call_of_three(&town).await;
+    let (dead, bus) = (town.nodes[A].id.clone(), town.nodes[B].cluster().bus.clone());
+    drop(town.kill(A));
+    let claimed = town.work(async move {
+        let found = bus.call(call).await.unwrap().unwrap();
+        bus.claim(call, &dead, found.epoch).await.unwrap()
+    });
+    assert!(matches!(claimed.await, Claim::Ours { .. }));
+    // The answer never came.
+    town.nodes[0].cluster().adoptions.doubt(call);
+    town.pass(Duration::from_secs(2)).await;
+    assert_eq!(read(&town, 0, call, Call::joined), 3);
 }
 
 #[tokio::test(start_paused = true)]
