@@ -124,6 +124,8 @@ impl App {
         epoch: u64,
     ) -> Result<(), AppError> {
         let (id, now) = (call.id, self.clock.now());
+        // Somebody may have heard of it whom the call as it was found does not know.
+        let mut people = cluster.views.people(id);
         let permit = self.journal.reserve()?;
         let applied = call.take_over(epoch, now);
         let durable = self.calls.insert(call, |call| self.submit(permit, call, &applied, None));
@@ -132,7 +134,9 @@ impl App {
         if self.kept(id).await.is_err() {
             cluster.keeping.doubt(id, true);
         }
-        let people = self.people_of(id);
+        people.extend(self.people_of(id));
+        people.sort_unstable();
+        people.dedup();
         for user in &people {
             self.heed(user);
         }

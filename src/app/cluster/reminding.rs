@@ -87,10 +87,7 @@ impl App {
 
     /// Something of a call was missed: those of its people who are here look at their calls anew.
     fn look_anew(self: &Arc<Self>, cluster: &Cluster, call: CallId, told: (u64, u64)) {
-        let view = cluster.views.0.get(&call);
-        let members = view.iter().flat_map(|it| it.members.iter().map(|it| it.user.clone()));
-        let mut people: Vec<UserId> = members.collect();
-        drop(view);
+        let mut people = cluster.views.people(call);
         let app = Arc::clone(self);
         drop(tokio::spawn(async move {
             let Some(cluster) = app.cluster() else { return };

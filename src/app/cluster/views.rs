@@ -112,6 +112,12 @@ impl Views {
         }
     }
 
+    /// Those who belong to a call, as far as it is known.
+    pub(super) fn people(&self, call: CallId) -> Vec<UserId> {
+        let view = self.0.get(&call);
+        view.iter().flat_map(|it| it.members.iter().map(|it| it.user.clone())).collect()
+    }
+
     /// Whether something is missing of what was told of the call.
     pub(super) fn is_behind(&self, call: CallId, told: Extent) -> bool {
         let number = (told.epoch, told.seq);
