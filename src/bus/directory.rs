@@ -280,11 +280,16 @@ impl Bus {
         self.ask(Script::Stand, &user_key(user), &args, Reply::user).await
     }
 
-    /// Takes back what this node has said of how `user` stands towards a call that is not its own: what its owner has
+    /// Takes back what `node` has said of how `user` stands towards a call that it does not own: what the owner has
     /// said since stays. All that is then known of the user.
-    pub async fn withdraw(&self, user: &UserId, call: CallId) -> Result<User, BusError> {
+    pub async fn withdraw(
+        &self,
+        node: &NodeId,
+        user: &UserId,
+        call: CallId,
+    ) -> Result<User, BusError> {
         let call = call.to_string();
-        let args = [call.as_bytes(), self.mine()];
+        let args = [call.as_bytes(), node.as_str().as_bytes()];
         self.ask(Script::Withdraw, &user_key(user), &args, Reply::user).await
     }
 

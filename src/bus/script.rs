@@ -218,7 +218,7 @@ redis.call('PEXPIRE', KEYS[1], 86400000)
 return redis.call('HGETALL', KEYS[1])
 ";
 
-/// call, me -> the user. What another node says of the same call stays.
+/// call, node -> the user. What another node says of the same call stays.
 const WITHDRAW: &str = "
 local stand = redis.call('HGET', KEYS[1], 'c:' .. ARGV[1])
 if not stand or stand:sub(1, #ARGV[2] + 1) == ARGV[2] .. ' ' then

@@ -131,7 +131,7 @@ impl App {
         let state = State { epoch: 1, seq: 0, over: true, snapshot: b"" };
         let put = cluster.bus.put(call, &state, false).await?;
         let users = plan.stands.iter().map(|(it, _)| &it.user);
-        let withdrawn = users.map(|it| cluster.bus.withdraw(it, call));
+        let withdrawn = users.map(|it| cluster.bus.withdraw(cluster.me(), it, call));
         for user in join_all(withdrawn).await {
             user?;
         }

@@ -81,7 +81,7 @@ impl App {
     }
 
     /// Whether `user` is in `call`, as Redis says; what is no longer so is put right.
-    async fn holds(
+    pub(super) async fn holds(
         self: &Arc<Self>,
         cluster: &Cluster,
         user: &UserId,

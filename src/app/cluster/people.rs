@@ -203,30 +203,38 @@ impl App {
             }
         }
         if sync {
-            let missing = known.calls.iter().map(|(call, ..)| *call);
-            let missing = missing.filter(|id| !calls.iter().any(|(known, _)| known == id));
-            let missing: Vec<CallId> = missing.collect();
-            for call in missing {
-                calls.extend(self.lookup(cluster, user, call, &heard).await);
+            let told: HashSet<CallId> = calls.iter().map(|(call, _)| *call).collect();
+            for (call, by, _) in known.calls.iter().filter(|(it, ..)| !told.contains(it)) {
+                calls.extend(self.lookup(cluster, user, (*call, by), &heard).await);
             }
         }
         (calls, heard.len() == all)
     }
 
     /// A call that its owner did not tell of, as Redis has it, where it goes on: not where its owner was `heard`,
-    /// who knows better. One that is no more is forgotten.
+    /// who knows better. One that is no more is forgotten, and what was claimed `by` a former owner for somebody whom
+    /// the call does not know.
     async fn lookup(
         self: &Arc<Self>,
         cluster: &Cluster,
         user: &UserId,
-        call: CallId,
+        (call, by): (CallId, &NodeId),
         heard: &[&NodeId],
     ) -> Option<OneCall> {
-        if self.calls.read(call, |_| ()).is_some() {
+        let here = self.calls.read(call, |_| ()).is_some();
+        if here && by == cluster.me() {
             return None;
         }
         let found = cluster.bus.call(call).await.ok()?;
+        if let Some(found) = found.as_ref().filter(|it| !it.over && it.owner != *by)
+            && let Ok(it) = serde_json::from_slice::<Call>(&found.snapshot)
+            && it.participant(user).is_none()
+        {
+            drop(cluster.bus.withdraw(by, user, call).await);
+            return None;
+        }
         match found {
+            _ if here => None,
             Some(found) if !found.over && found.owner == *cluster.me() => {
                 drop(Box::pin(self.lay(cluster, call, &found)).await);
                 None

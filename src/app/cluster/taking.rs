@@ -143,7 +143,7 @@ impl App {
         let Some(found) = found.filter(|it| !it.over) else { return Ok(()) };
         let Ok(theirs) = serde_json::from_slice::<Call>(&found.snapshot) else { return Ok(()) };
         for user in stood.iter().filter(|it| theirs.participant(it).is_none()) {
-            cluster.bus.withdraw(user, ours.id).await?;
+            cluster.bus.withdraw(cluster.me(), user, ours.id).await?;
         }
         for it in &ours.participants {
             let Some(errand) = theirs.participant(&it.user).and_then(|them| plea(it, them)) else {

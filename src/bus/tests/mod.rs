@@ -220,10 +220,10 @@ async fn stands(a: &Bus, b: &Bus) {
     assert_eq!(a.stand(&carol, one, None, false).await.unwrap(), User::default());
     a.join(&carol, one, None).await.unwrap();
     b.stand(&carol, one, Some(&Mark::Rung), false).await.unwrap();
-    let user = a.withdraw(&carol, one).await.unwrap();
+    let user = a.withdraw(a.me(), &carol, one).await.unwrap();
     assert_eq!(user.calls, [(one, b.me().clone(), Mark::Rung)], "what another has said stays");
     a.join(&carol, one, None).await.unwrap();
-    assert_eq!(a.withdraw(&carol, one).await.unwrap(), User::default());
+    assert_eq!(b.withdraw(a.me(), &carol, one).await.unwrap(), User::default());
 }
 
 async fn keys(a: &Bus, b: &Bus) {

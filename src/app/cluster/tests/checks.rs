@@ -12,7 +12,7 @@ use crate::app::cluster::views::{Member, Standing};
 use crate::app::fixture::user;
 use crate::bus::directory::User;
 use crate::bus::node::NodeId;
-use crate::call::id::CallId;
+use crate::call::id::{CallId, UserId};
 use crate::call::model::Call;
 use crate::call::participant::Participant;
 use crate::call::state::ConnectionState;
@@ -74,6 +74,28 @@ async fn is_nothing(town: &Town, life: &Life, call: CallId) -> bool {
     found.is_none_or(|it| it.over || (it.snapshot.is_empty() && gone(&it.owner)))
 }
 
+/// Whether something is known of a call that has gone on without the user: claimed by an owner that is no more.
+fn is_stray(town: &Town, living: &Live, it: &UserId, known: &User) -> bool {
+    known.calls.iter().any(|(call, by, _)| {
+        let unknown = |(_, live): &(NodeId, Call)| live.participant(it).is_none();
+        living.get(call).is_some_and(unknown) && town.nodes.iter().all(|node| node.id != *by)
+    })
+}
+
+/// What is known of a user whom somebody has asked for.
+async fn asked_for(town: &Town, it: &UserId, joined: Option<CallId>) -> User {
+    let (app, it) = (Arc::clone(&town.nodes[0].app), it.clone());
+    town.work(async move {
+        let cluster = app.cluster().unwrap();
+        if let Some(call) = joined {
+            drop(Box::pin(app.holds(cluster, &it, call)).await);
+        }
+        drop(Box::pin(app.gather(&it, true, None)).await);
+        cluster.bus.user(&it).await.unwrap()
+    })
+    .await
+}
+
 /// Nobody is in two calls, no call is overfull, and Redis knows of each user what is so.
 async fn users(town: &Town, life: &Life, living: &Live) {
     for (id, (_, call)) in living {
@@ -82,6 +104,9 @@ async fn users(town: &Town, life: &Life, living: &Live) {
     }
     for name in USERS.into_iter().chain([OUTSIDER]) {
         let (it, mut known) = (user(name), known_of(town, name).await);
+        if is_stray(town, living, &it, &known) {
+            known = asked_for(town, &it, known.joined).await;
+        }
         let joined: Vec<CallId> =
             living.values().filter(|(_, call)| call.is_joined(&it)).map(|(_, it)| it.id).collect();
         assert!(joined.len() <= 1, "{name} is in {joined:?}");
