@@ -4,7 +4,7 @@
 //! clients want done ([`errand`]). What the owner changes it puts where all can find it ([`keeping`], [`bringing`]) and
 //! tells the nodes that have sockets of those concerned ([`news`], [`reminding`]), which so know the call too
 //! ([`views`]). How users stand to it is written where each user is known ([`stands`]). Who is where is known by user
-//! ([`people`], [`present`], [`untold`]), and who may join what is decided there too, one user at a time ([`claims`], [`starting`]).
+//! ([`people`], [`gatherings`], [`present`], [`untold`]), and who may join what is decided there too, one user at a time ([`claims`], [`starting`]).
 //! Nodes watch each other ([`peers`]), and take over what one leaves behind ([`taking`], [`adopting`], [`returning`], [`strays`]); what Redis has
 //! forgotten that it is over is told anew ([`ghosts`]). Signaling goes from
 //! node to node without the owner ([`signaling`]).
@@ -16,6 +16,7 @@ mod bringing;
 mod claims;
 pub mod errand;
 mod forwarding;
+mod gatherings;
 mod ghosts;
 mod keeping;
 mod mailbox;
@@ -45,6 +46,7 @@ use smallvec::SmallVec;
 use crate::app::App;
 use crate::app::cluster::adopting::Adoptions;
 use crate::app::cluster::forwarding::Commands;
+use crate::app::cluster::gatherings::Gatherings;
 use crate::app::cluster::keeping::Keeping;
 pub(super) use crate::app::cluster::news::Told;
 use crate::app::cluster::peers::Peers;
@@ -72,6 +74,7 @@ pub struct Cluster {
     over: Over,
     untold: Untold,
     adoptions: Adoptions,
+    gatherings: Gatherings,
     /// The other nodes that have sockets of those who belong to our calls.
     whereabouts: DashMap<UserId, Nodes>,
     /// Those who may have sockets at a node that is not known yet.
@@ -92,6 +95,7 @@ impl Cluster {
             over: Over::default(),
             untold: Untold::default(),
             adoptions: Adoptions::default(),
+            gatherings: Gatherings::default(),
             whereabouts: DashMap::new(),
             unsure: Mutex::new(HashSet::new()),
             contested: Mutex::new(HashSet::new()),

@@ -189,6 +189,9 @@ impl App {
         }
         self.correct(cluster, &news.members);
         for event in &news.events {
+            for user in &event.to {
+                cluster.gatherings.note(user);
+            }
             self.dispatch(&delivery(letter.call, event));
         }
         if news.over {

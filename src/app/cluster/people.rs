@@ -11,6 +11,7 @@ use crate::app::App;
 use crate::app::cluster::Cluster;
 use crate::app::cluster::errand::{Done, Errand};
 use crate::app::cluster::forwarding::Command;
+use crate::app::cluster::gatherings::Watch;
 use crate::app::cluster::news::Told;
 use crate::app::effects::json;
 use crate::bus::directory::User;
@@ -122,6 +123,7 @@ impl App {
         mut here: Option<bool>,
     ) -> Gathered {
         let (mut calls, mut sockets, mut whole, mut tries) = (Vec::new(), 0, true, 0);
+        let mut watch = self.cluster().map(|it| it.gatherings.begin(user));
         loop {
             calls.clear();
             let Some(cluster) = self.cluster() else { break };
@@ -130,11 +132,16 @@ impl App {
                     sockets = cluster.sockets_of(&known);
                     let told = self.gather_known(cluster, user, &known, (sync, here));
                     (calls, whole) = Box::pin(told).await;
-                    // While one owner was waited for, more may have come of another: that has been told already.
+                    // While owners were waited for, more may have come: that has been told already, and what they say
+                    // now would take it back.
                     let late = |(id, told): &OneCall| cluster.views.is_ahead(*id, numbers_of(told));
+                    let news = watch.as_mut().is_some_and(Watch::has_news);
                     tries += 1;
-                    if sync && tries < GATHERINGS_MAX && calls.iter().any(late) {
-                        continue;
+                    if sync && (news || calls.iter().any(late)) {
+                        if tries < GATHERINGS_MAX {
+                            continue;
+                        }
+                        whole = false;
                     }
                     calls.retain(|(id, _)| !cluster.views.is_over(*id));
                 }
