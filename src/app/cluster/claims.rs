@@ -87,24 +87,35 @@ impl App {
         user: &UserId,
         call: CallId,
     ) -> Result<bool, BusError> {
-        let stand = self.calls.read(call, |it| it.participant(user).map(|who| Stand::of(it, who)));
-        if let Some(stand) = stand {
-            let joined = stand.as_ref().is_some_and(|it| it.joined);
-            if !joined {
-                let mark = stand.and_then(|it| it.mark);
-                cluster.bus.stand(user, call, mark.as_ref(), false).await?;
-            }
+        if let Some(joined) = self.put_right(cluster, user, call).await? {
             return Ok(joined);
         }
-        let found = cluster.bus.call(call).await?.filter(|it| !it.over);
-        let held = match found {
-            Some(found) => self.holds_elsewhere(cluster, user, call, &found).await,
-            None => false,
-        };
-        if !held {
+        let Some(found) = cluster.bus.call(call).await?.filter(|it| !it.over) else {
             cluster.bus.forget_call(user, call).await?;
+            return Ok(false);
+        };
+        self.holds_elsewhere(cluster, user, call, &found).await
+    }
+
+    /// Whether `user` is in `call`, where that is here; then Redis says no more that the user is, if so.
+    async fn put_right(
+        &self,
+        cluster: &Cluster,
+        user: &UserId,
+        call: CallId,
+    ) -> Result<Option<bool>, BusError> {
+        let stand = self.calls.read(call, |it| it.participant(user).map(|who| Stand::of(it, who)));
+        let Some(stand) = stand else { return Ok(None) };
+        let joined = stand.as_ref().is_some_and(|it| it.joined);
+        if !joined {
+            let mark = stand.and_then(|it| it.mark);
+            let stood = cluster.bus.stand(user, call, mark.as_ref(), false).await;
+            // The user may have been let in meanwhile: then this is written over.
+            cluster.keeping.doubt_stand(call, user);
+            cluster.keeping.touch(call);
+            stood?;
         }
-        Ok(held)
+        Ok(Some(joined))
     }
 
     /// Whether the owner of a call says that `user` is in it: a Redis that went back to an older state may know calls
@@ -115,21 +126,24 @@ impl App {
         user: &UserId,
         call: CallId,
         found: &Found,
-    ) -> bool {
+    ) -> Result<bool, BusError> {
         let being_made = found.snapshot.is_empty();
         if found.owner == *cluster.me() {
-            return being_made || self.holds_here(cluster, user, call).await;
+            return Ok(being_made || self.holds_here(cluster, user, call).await);
         }
         if cluster.peers.is_gone(&cluster.bus, &found.owner).await {
-            return !being_made;
+            if being_made {
+                cluster.bus.forget_call(user, call).await?;
+            }
+            return Ok(!being_made);
         }
         if being_made {
-            return true;
+            return Ok(true);
         }
         let asked = (user, &Errand::Holds);
         let told = self.ask_node(cluster, &found.owner, Command::about(call), asked).await;
         let told = told.ok().flatten().and_then(|it| serde_json::from_str(it.get()).ok());
-        told.unwrap_or(true)
+        Ok(told.unwrap_or(true))
     }
 
     /// Whether `user` is in a call that is ours, as far as Redis knows; one that is over is over for all from now on.
@@ -139,8 +153,11 @@ impl App {
         user: &UserId,
         call: CallId,
     ) -> bool {
-        if let Some(joined) = self.calls.read(call, |it| it.is_joined(user)) {
-            return joined;
+        match self.put_right(cluster, user, call).await {
+            Ok(Some(joined)) => return joined,
+            // What could not be put right holds the user for now.
+            Err(_) => return true,
+            Ok(None) => {}
         }
         let found = cluster.bus.call(call).await.ok().flatten();
         let Some(found) = found.filter(|it| !it.over) else { return false };

@@ -9,6 +9,7 @@ use super::life::{Life, OUTSIDER, Told, USERS, Wish};
 use super::town::{Node, Town};
 use crate::app::cluster::stands::Stand;
 use crate::app::cluster::views::{Member, Standing};
+use crate::app::error::Code;
 use crate::app::fixture::user;
 use crate::bus::directory::User;
 use crate::bus::node::NodeId;
@@ -16,6 +17,9 @@ use crate::call::id::{CallId, UserId};
 use crate::call::model::Call;
 use crate::call::participant::Participant;
 use crate::call::state::ConnectionState;
+
+/// Steps for which something may still be carried out that was told to be away.
+const LATE: u64 = 40;
 
 /// The calls that are live, and who owns each.
 pub(super) type Live = BTreeMap<CallId, (NodeId, Call)>;
@@ -195,11 +199,14 @@ fn acknowledged(life: &Life, living: &Live) {
     for (name, call) in USERS.iter().flat_map(|name| life.calls.iter().map(move |it| (name, it))) {
         let all: Vec<&Told> = life.told.iter().filter(|it| concerns(it, name, *call)).collect();
         let Some(last) = all.iter().max_by_key(|it| it.began) else { continue };
-        let refused = |it: &&&Told| it.outcome.is_some_and(|it| it.is_err());
+        let away = |it: &Told| it.outcome == Some(Err(Code::ClusterUnavailable));
+        let refused = |it: &&&Told| it.outcome.is_some_and(|code| code.is_err()) && !away(it);
+        // What was not answered in time may be done a while after that.
+        let over = |it: &Told| it.ended.map(|step| if away(it) { step + LATE } else { step });
         let alone = all
             .iter()
             .filter(|it| !refused(it))
-            .all(|it| std::ptr::eq(*it, *last) || it.ended.is_some_and(|ended| ended < last.began));
+            .all(|it| std::ptr::eq(*it, *last) || over(it).is_some_and(|over| over < last.began));
         let done = last.outcome == Some(Ok(()));
         let Some((owner, it)) = living.get(call).filter(|_| alone && done) else { continue };
         let who = it.participant(&user(name));
