@@ -82,6 +82,13 @@ impl App {
         settings: Settings,
         device: Option<DeviceId>,
     ) -> Result<Box<RawValue>, AppError> {
+        // Whatever becomes of it, also where nobody waits for it any more, nothing claimed stays without need.
+        let _withdrawing = self.cluster().map(|it| Withdrawing(it, id));
+        // Until Redis has heard that the user is in, nobody is told the reverse there.
+        let _letting_in = match self.cluster() {
+            None => None,
+            Some(cluster) => Some(cluster.deciding.let_in(id, user).await),
+        };
         let joined = match self.cluster() {
             None => self.admission.decide([user], || self.let_in(id, user, settings, device)),
             Some(cluster) => {
@@ -102,17 +109,10 @@ impl App {
     ) -> Result<Joined, AppError> {
         let joined = self.calls.read(id, |call| call.is_joined(user));
         // Who may not join is told so by the call, whatever else the user is in.
-        let claimed = if joined == Some(false) && self.is_invited(id, user) {
-            self.claim(cluster, user, id, None).await.map(drop)
-        } else {
-            Ok(())
-        };
-        let let_in = || self.admission.decide([user], || self.let_in(id, user, settings, device));
-        let joined = claimed.and_then(|()| let_in());
-        if joined.is_err() {
-            App::withdraw_claims(cluster, id);
+        if joined == Some(false) && self.is_invited(id, user) {
+            self.claim(cluster, user, id, None).await?;
         }
-        joined
+        self.admission.decide([user], || self.let_in(id, user, settings, device))
     }
 
     /// Takes `user` into a call, or back into it, while nobody else decides about them.
@@ -343,11 +343,9 @@ impl App {
         let joined = self.calls.read(id, |call| call.is_joined(by)).unwrap_or(false);
         let invited = match self.cluster().filter(|_| joined) {
             Some(cluster) => {
+                let _withdrawing = Withdrawing(cluster, id);
                 let callable = Box::pin(self.callable_anywhere(cluster, by, users, id)).await;
-                let invited = callable.and_then(|it| self.invite_called(id, by, it));
-                // What was claimed for those who were not rung after all goes again.
-                App::withdraw_claims(cluster, id);
-                invited
+                callable.and_then(|it| self.invite_called(id, by, it))
             }
             None => self.admission.decide(users, || {
                 let callable =
@@ -395,6 +393,15 @@ impl App {
             Some(durable) => Ok(durable.await?),
             None => Ok(()),
         }
+    }
+}
+
+/// What was claimed for a call beyond what it has become is withdrawn when this goes.
+struct Withdrawing<'a>(&'a Cluster, CallId);
+
+impl Drop for Withdrawing<'_> {
+    fn drop(&mut self) {
+        App::withdraw_claims(self.0, self.1);
     }
 }
 

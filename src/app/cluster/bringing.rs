@@ -52,7 +52,13 @@ impl App {
     /// Brings one call to Redis: whether it is there.
     async fn bring(self: &Arc<Self>, call: CallId) -> bool {
         let Some(cluster) = self.cluster() else { return true };
-        let Some(plan) = cluster.keeping.plan(call) else { return true };
+        // Whoever lets somebody in waits until that is out again, or the other way round.
+        let mut putting = Vec::new();
+        let may = |user: &UserId| {
+            let held = cluster.deciding.put_right(call, user);
+            held.map(|it| putting.push(it)).is_some()
+        };
+        let Some(plan) = cluster.keeping.plan(call, may) else { return true };
         match self.bring_planned(cluster, call, &plan).await {
             Ok(Put::Deposed) => {
                 self.depose(cluster, call).await;

@@ -104,13 +104,17 @@ impl App {
         user: &UserId,
         call: CallId,
     ) -> Result<Option<bool>, BusError> {
+        let putting = cluster.deciding.put_right(call, user);
         let stand = self.calls.read(call, |it| it.participant(user).map(|who| Stand::of(it, who)));
         let Some(stand) = stand else { return Ok(None) };
+        if putting.is_none() {
+            // Just being let in, which Redis has heard of first.
+            return Ok(Some(true));
+        }
         let joined = stand.as_ref().is_some_and(|it| it.joined);
         if !joined {
             let mark = stand.and_then(|it| it.mark);
             let stood = cluster.bus.stand(user, call, mark.as_ref(), false).await;
-            // The user may have been let in meanwhile: then this is written over.
             cluster.keeping.doubt_stand(call, user);
             cluster.keeping.touch(call);
             stood?;
@@ -174,6 +178,6 @@ impl App {
 
     /// What was claimed for somebody who does not belong to the call after all goes again.
     pub(in crate::app) fn withdraw_claims(cluster: &Cluster, call: CallId) {
-        cluster.keeping.give_up(call);
+        cluster.keeping.touch(call);
     }
 }

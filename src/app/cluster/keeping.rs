@@ -46,9 +46,8 @@ struct Kept {
     latest: Option<Latest>,
     /// What Redis says of how users stand, as far as we know.
     stands: Stands,
-    /// What was claimed for it came to nothing. Until then, and as long as it has no state, nothing is taken back:
-    /// it is being made.
-    given_up: bool,
+    /// It is being made: as long as it has no state, nothing that was claimed for it is taken back.
+    making: bool,
     /// What every other node was told last.
     told: ToldNodes,
     /// Once Redis has it, those who know it have to look at it anew.
@@ -84,7 +83,7 @@ impl Default for Kept {
             version: 0,
             latest: None,
             stands: Stands::default(),
-            given_up: false,
+            making: false,
             told: SmallVec::new(),
             lost: false,
             unlisted: true,
@@ -147,11 +146,15 @@ impl Keeping {
         }
     }
 
-    /// What was claimed for the call beyond what it is now is taken back; all of it where it is not ours, or was never
-    /// made.
+    /// A call of ours is being made.
+    pub(super) fn begin(&self, call: CallId) {
+        self.calls.entry(call).or_default().making = true;
+    }
+
+    /// It came to nothing: what was claimed for it is taken back.
     pub(super) fn give_up(&self, call: CallId) {
         if let Some(mut kept) = self.calls.get_mut(&call) {
-            kept.given_up = true;
+            kept.making = false;
         }
         self.touch(call);
     }
@@ -238,13 +241,14 @@ impl Keeping {
     }
 
     /// What Redis has to be told of a call. Until [`reach`](Self::reach) says that it was, it is not known how far.
-    pub(super) fn plan(&self, call: CallId) -> Option<Plan> {
+    /// Who `may` not be put out of it is left out.
+    pub(super) fn plan(&self, call: CallId, may: impl FnMut(&UserId) -> bool) -> Option<Plan> {
         let mut kept = self.calls.get_mut(&call)?;
-        if kept.latest.is_none() && !kept.given_up {
+        if kept.latest.is_none() && kept.making {
             return None;
         }
         let wanted = kept.latest.as_ref().map(|it| it.wanted.clone()).unwrap_or_default();
-        let stands = kept.stands.tell(&wanted);
+        let stands = kept.stands.tell(&wanted, may);
         let version = kept.latest.as_ref().map_or(0, |it| it.version);
         let unlisted = kept.unlisted && kept.latest.as_ref().is_some_and(|it| !it.over);
         Some(Plan { version, latest: kept.latest.clone(), stands, unlisted })

@@ -4,7 +4,7 @@
 //! clients want done ([`errand`]). What the owner changes it puts where all can find it ([`keeping`], [`bringing`]) and
 //! tells the nodes that have sockets of those concerned ([`news`], [`reminding`]), which so know the call too
 //! ([`views`]). How users stand to it is written where each user is known ([`stands`]). Who is where is known by user
-//! ([`people`], [`gatherings`], [`present`], [`untold`]), and who may join what is decided there too, one user at a time ([`claims`], [`starting`]).
+//! ([`people`], [`gatherings`], [`present`], [`untold`]), and who may join what is decided there too, one user at a time ([`claims`], [`deciding`], [`starting`]).
 //! Nodes watch each other ([`peers`]), and take over what one leaves behind ([`taking`], [`adopting`], [`returning`], [`strays`]); what Redis has
 //! forgotten that it is over is told anew ([`ghosts`]). Signaling goes from
 //! node to node without the owner ([`signaling`]).
@@ -14,6 +14,7 @@
 mod adopting;
 mod bringing;
 mod claims;
+mod deciding;
 pub mod errand;
 mod forwarding;
 mod gatherings;
@@ -45,6 +46,7 @@ use smallvec::SmallVec;
 
 use crate::app::App;
 use crate::app::cluster::adopting::Adoptions;
+use crate::app::cluster::deciding::Deciding;
 use crate::app::cluster::forwarding::Commands;
 use crate::app::cluster::gatherings::Gatherings;
 use crate::app::cluster::keeping::Keeping;
@@ -75,6 +77,7 @@ pub struct Cluster {
     untold: Untold,
     adoptions: Adoptions,
     gatherings: Gatherings,
+    pub(super) deciding: Deciding,
     /// The other nodes that have sockets of those who belong to our calls.
     whereabouts: DashMap<UserId, Nodes>,
     /// Those who may have sockets at a node that is not known yet.
@@ -96,6 +99,7 @@ impl Cluster {
             untold: Untold::default(),
             adoptions: Adoptions::default(),
             gatherings: Gatherings::default(),
+            deciding: Deciding::default(),
             whereabouts: DashMap::new(),
             unsure: Mutex::new(HashSet::new()),
             contested: Mutex::new(HashSet::new()),

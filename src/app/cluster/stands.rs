@@ -91,8 +91,12 @@ impl Stands {
     }
 
     /// What has to be told, so that they stand as `wanted` and nobody else does; until [`told`](Self::told), whether it
-    /// was is not known.
-    pub(super) fn tell(&mut self, wanted: &[Stand]) -> Vec<Telling> {
+    /// was is not known. Left out is who is to be out of the call and `may` not be put there.
+    pub(super) fn tell(
+        &mut self,
+        wanted: &[Stand],
+        mut may: impl FnMut(&UserId) -> bool,
+    ) -> Vec<Telling> {
         for it in wanted {
             if self.find(&it.user).is_none() {
                 let stand = Stand::none(&it.user);
@@ -104,7 +108,8 @@ impl Stands {
             let user = &known.stand.user;
             let stand = wanted.iter().find(|it| it.user == *user).cloned();
             let stand = stand.unwrap_or_else(|| Stand::none(user));
-            if known.doubtful || known.stand != stand {
+            let differs = known.doubtful || known.stand != stand;
+            if differs && (stand.joined || may(user)) {
                 known.doubtful = true;
                 tellings.push((stand, known.times));
             }
@@ -112,15 +117,19 @@ impl Stands {
         tellings
     }
 
-    /// It was told: whether all is known now.
+    /// It was told: whether all of it is known now.
     pub(super) fn told(&mut self, tellings: &[Telling]) -> bool {
+        let mut all = true;
         for (stand, times) in tellings {
-            if let Some(known) = self.find(&stand.user).filter(|it| it.times == *times) {
-                known.stand = stand.clone();
-                (known.times, known.doubtful) = (known.times + 1, false);
+            match self.find(&stand.user).filter(|it| it.times == *times) {
+                Some(known) => {
+                    known.stand = stand.clone();
+                    (known.times, known.doubtful) = (known.times + 1, false);
+                }
+                None => all = false,
             }
         }
-        !self.0.iter().any(|it| it.doubtful)
+        all
     }
 
     /// Of whom it was told anything.
@@ -137,6 +146,10 @@ mod tests {
         Stand { user: UserId::parse(name).unwrap(), mark: Some(Mark::Member), joined }
     }
 
+    fn anybody(_: &UserId) -> bool {
+        true
+    }
+
     fn only(tellings: &[Telling]) -> Vec<Stand> {
         tellings.iter().map(|(it, _)| it.clone()).collect()
     }
@@ -145,11 +158,11 @@ mod tests {
     fn what_is_new_or_gone_is_told_once() {
         let mut stands = Stands::default();
         let (anna, bob) = (member("anna", true), member("bob", false));
-        let first = stands.tell(&[anna.clone(), bob.clone()]);
+        let first = stands.tell(&[anna.clone(), bob.clone()], anybody);
         assert_eq!(only(&first), [anna.clone(), bob.clone()]);
         assert!(stands.told(&first));
-        assert_eq!(stands.tell(&[anna.clone(), bob.clone()]), []);
-        let last = stands.tell(&[anna]);
+        assert_eq!(stands.tell(&[anna.clone(), bob.clone()], anybody), []);
+        let last = stands.tell(&[anna], anybody);
         assert_eq!(only(&last), [Stand::none(&bob.user)]);
         assert!(stands.told(&last));
         assert_eq!(stands.into_users().len(), 2);
@@ -159,11 +172,11 @@ mod tests {
     fn what_was_not_answered_is_told_again_whatever_is_wanted_by_then() {
         let mut stands = Stands::default();
         let (out, within) = (member("anna", false), member("anna", true));
-        let first = stands.tell(std::slice::from_ref(&out));
+        let first = stands.tell(std::slice::from_ref(&out), anybody);
         stands.told(&first);
         // The answer to this one is lost.
-        stands.tell(std::slice::from_ref(&within));
-        let again = stands.tell(std::slice::from_ref(&out));
+        stands.tell(std::slice::from_ref(&within), anybody);
+        let again = stands.tell(std::slice::from_ref(&out), anybody);
         assert_eq!(only(&again), [out]);
     }
 
@@ -171,12 +184,24 @@ mod tests {
     fn a_claim_in_between_leaves_a_doubt() {
         let mut stands = Stands::default();
         let (out, within) = (member("anna", false), member("anna", true));
-        let telling = stands.tell(std::slice::from_ref(&out));
+        let telling = stands.tell(std::slice::from_ref(&out), anybody);
         assert_eq!(stands.establish(within), Some(Stand::none(&out.user)));
         assert!(!stands.told(&telling));
-        let again = stands.tell(std::slice::from_ref(&out));
+        let again = stands.tell(std::slice::from_ref(&out), anybody);
         assert_eq!(only(&again), [out]);
         assert!(stands.told(&again));
+    }
+
+    #[test]
+    fn who_is_being_let_in_is_not_put_out() {
+        let mut stands = Stands::default();
+        let (anna, bob) = (member("anna", false), member("bob", true));
+        stands.establish(Stand { joined: true, ..anna.clone() });
+        let wanted = [anna.clone(), bob.clone()];
+        let telling = stands.tell(&wanted, |user| *user != anna.user);
+        assert_eq!(only(&telling), [bob]);
+        assert!(stands.told(&telling));
+        assert_eq!(only(&stands.tell(&wanted, anybody)), [anna]);
     }
 
     #[test]
@@ -184,11 +209,11 @@ mod tests {
         let mut stands = Stands::default();
         let anna = member("anna", true);
         stands.establish(anna.clone());
-        let telling = stands.tell(&[]);
+        let telling = stands.tell(&[], anybody);
         stands.doubt(&anna.user);
         assert!(!stands.told(&telling));
-        assert_eq!(only(&stands.tell(&[])), [Stand::none(&anna.user)]);
+        assert_eq!(only(&stands.tell(&[], anybody)), [Stand::none(&anna.user)]);
         stands.doubt_all();
-        assert_eq!(only(&stands.tell(std::slice::from_ref(&anna))), [anna]);
+        assert_eq!(only(&stands.tell(std::slice::from_ref(&anna), anybody)), [anna]);
     }
 }

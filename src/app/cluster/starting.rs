@@ -74,11 +74,12 @@ impl App {
         let call = CallId(new_call_id(self.clock.now()));
         // Whoever finds somebody claimed for it, or a room, knows from here that it is being made.
         cluster.bus.begin(call).await?;
+        cluster.keeping.begin(call);
         let started = Box::pin(self.start_begun(cluster, start, call)).await;
         let kept = started.as_ref().is_ok_and(|it| it.created)
             || matches!(started, Err(AppError::Busy(_)));
         if !kept {
-            App::withdraw_claims(cluster, call);
+            cluster.keeping.give_up(call);
             if let Some(key) = &start.key {
                 drop(cluster.bus.free_key(&start.caller.user, key, call).await);
             }
