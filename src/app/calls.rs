@@ -1,4 +1,4 @@
-//! Commands to calls that are there: join, decline, end, invite, remove, change. Each answer waits for
+//! Commands to calls that are there: decline, end, invite, remove, change. Each answer waits for
 //! the journal; a call that is not live is looked up in the store, to say why it can't be done.
 
 use std::sync::Arc;
@@ -9,17 +9,16 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::app::cluster::Cluster;
 use crate::app::effects::{After, json};
 use crate::app::error::AppError;
+use crate::app::joining::Withdrawing;
 use crate::app::starting::{Callable, unavailable_of};
 use crate::call::command::{Command, Refusal};
-use crate::call::id::{CallId, DeviceId, UserId};
+use crate::call::id::{CallId, UserId};
 use crate::call::model::Call;
 use crate::call::participant::{Sent, Settings};
 use crate::call::pass::Pass;
 use crate::call::quality::Sample;
-use crate::call::record::CallFacts;
 use crate::call::state::{ConnectionState, MediaPath, Role};
 use crate::media::Ticket;
 use crate::media::error::{Kind as Trouble, MediaError};
@@ -27,26 +26,10 @@ use crate::media::ice::IceServer;
 use crate::store::error::Kind;
 use crate::store::journal::Durable;
 use crate::store::{Record, StoredSample};
-use crate::wire::reply::{CallDetails, UnavailableView};
+use crate::wire::reply::UnavailableView;
 
 /// When LiveKit is asked whether media is up as a client says: time enough for it to know.
 const CLAIM_CHECK: Duration = Duration::from_secs(2);
-
-/// One who has joined.
-pub(super) struct Joined {
-    facts: CallFacts,
-    pass: Option<Pass>,
-    durable: Durable,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct JoinedView<'a> {
-    #[serde(flatten)]
-    details: CallDetails<'a>,
-    token: Ticket,
-    ice_servers: Vec<IceServer>,
-}
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -75,86 +58,6 @@ pub enum Intent {
 }
 
 impl App {
-    pub(super) async fn join_here(
-        self: &Arc<Self>,
-        id: CallId,
-        user: &UserId,
-        settings: Settings,
-        device: Option<DeviceId>,
-    ) -> Result<Box<RawValue>, AppError> {
-        // Whatever becomes of it, also where nobody waits for it any more, nothing claimed stays without need.
-        let _withdrawing = self.cluster().map(|it| Withdrawing(it, id));
-        // Until Redis has heard that the user is in, nobody is told the reverse there.
-        let _letting_in = match self.cluster() {
-            None => None,
-            Some(cluster) => Some(cluster.deciding.let_in(id, user).await),
-        };
-        let joined = match self.cluster() {
-            None => self.admission.decide([user], || self.let_in(id, user, settings, device)),
-            Some(cluster) => {
-                Box::pin(self.let_in_claimed(cluster, id, user, (settings, device))).await
-            }
-        };
-        let joined = self.or_past(joined, id, user, Intent::Join).await?;
-        self.joined(user, joined).await
-    }
-
-    /// Takes `user` in where no other node can at the same time.
-    async fn let_in_claimed(
-        self: &Arc<Self>,
-        cluster: &Cluster,
-        id: CallId,
-        user: &UserId,
-        (settings, device): (Settings, Option<DeviceId>),
-    ) -> Result<Joined, AppError> {
-        let joined = self.calls.read(id, |call| call.is_joined(user));
-        // Who may not join is told so by the call, whatever else the user is in.
-        if joined == Some(false) && self.is_invited(id, user) {
-            self.claim(cluster, user, id, None).await?;
-        }
-        self.admission.decide([user], || self.let_in(id, user, settings, device))
-    }
-
-    /// Takes `user` into a call, or back into it, while nobody else decides about them.
-    pub(super) fn let_in(
-        &self,
-        id: CallId,
-        user: &UserId,
-        settings: Settings,
-        device: Option<DeviceId>,
-    ) -> Result<Joined, AppError> {
-        // A call that the user may not join says so first, whatever else the user is in. Among many nodes the
-        // user's place has been claimed.
-        if self.cluster().is_none()
-            && let Some(other) = self.calls.joined_by(user, Some(id))
-            && self.is_invited(id, user)
-        {
-            return Err(AppError::AlreadyInCall(other));
-        }
-        let (now, online) = (self.clock.now(), self.is_online(user));
-        let command = Command::Join { user: user.clone(), settings, device, online };
-        let look = |call: &Call, _: &_| (CallFacts::of(call, now), call.pass(user));
-        let ((facts, pass), durable) = self.change(id, command, look)?;
-        self.heed_since(user, online);
-        Ok(Joined { facts, pass, durable })
-    }
-
-    /// What one who has joined is told, once that is durable.
-    pub(super) async fn joined(
-        &self,
-        user: &UserId,
-        joined: Joined,
-    ) -> Result<Box<RawValue>, AppError> {
-        let Joined { facts, pass, durable } = joined;
-        durable.await?;
-        self.kept(facts.call.id).await?;
-        json(&JoinedView {
-            details: CallDetails::from(&facts),
-            token: self.ticket(facts.call.id, user, pass.as_ref())?,
-            ice_servers: self.ice.ice_servers(user, self.clock.wall()),
-        })
-    }
-
     /// What lets `user` into the call's media; without a pass it opens nothing.
     pub(super) fn ticket(
         &self,
@@ -176,16 +79,6 @@ impl App {
             ticket.url = Some(livekit.url().to_owned());
         }
         Ok(ticket)
-    }
-
-    fn is_invited(&self, id: CallId, user: &UserId) -> bool {
-        let stays_out = |it: ConnectionState| it == ConnectionState::Removed;
-        self.calls
-            .read(id, |call| {
-                let member = call.participant(user);
-                !call.state.is_terminal() && member.is_some_and(|it| !stays_out(it.connection))
-            })
-            .unwrap_or(false)
     }
 
     pub(super) async fn decline_here(&self, id: CallId, user: &UserId) -> Result<(), AppError> {
@@ -232,7 +125,7 @@ impl App {
     }
 
     /// Where a call is not live, says why by what the store knows of it.
-    async fn or_past<T>(
+    pub(super) async fn or_past<T>(
         &self,
         outcome: Result<T, AppError>,
         id: CallId,
@@ -393,15 +286,6 @@ impl App {
             Some(durable) => Ok(durable.await?),
             None => Ok(()),
         }
-    }
-}
-
-/// What was claimed for a call beyond what it has become is withdrawn when this goes.
-struct Withdrawing<'a>(&'a Cluster, CallId);
-
-impl Drop for Withdrawing<'_> {
-    fn drop(&mut self) {
-        App::withdraw_claims(self.0, self.1);
     }
 }
 

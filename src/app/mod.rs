@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod effects;
 pub mod error;
 pub mod hearing;
+mod joining;
 mod looks;
 pub mod presence;
 mod queries;

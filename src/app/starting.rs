@@ -9,14 +9,14 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::app::calls::Joined;
 use crate::app::cluster;
 use crate::app::effects::json;
 use crate::app::error::AppError;
+use crate::app::joining::Joined;
 use crate::auth::Identity;
+use crate::call::applied::Applied;
 use crate::call::command::{Command, Effect, Invitee, Refusal, Start, Unavailable};
 use crate::call::id::{CallId, DeviceId, UserId};
-use crate::call::machine::Applied;
 use crate::call::model::Call;
 use crate::call::participant::Participant;
 use crate::call::pass::Pass;

@@ -1,7 +1,8 @@
 //! What time does to a call. All deadlines are absolute, so that they survive a restart.
 
+use crate::call::applied::Applied;
 use crate::call::command::{Effect, Event};
-use crate::call::machine::{Applied, Step};
+use crate::call::machine::Step;
 use crate::call::model::{Call, ENDING_SOON};
 use crate::call::participant::{Participant, Sockets};
 use crate::call::state::{ConnectionState, EndReason, MediaPath, State};

@@ -5,6 +5,7 @@
 //! [`answering`] (who picks up), [`leaving`] (who goes, and why it ends), [`deadlines`] (what time does).
 
 mod answering;
+pub mod applied;
 pub mod command;
 mod deadlines;
 pub mod id;

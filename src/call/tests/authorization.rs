@@ -1,7 +1,7 @@
 //! The authorization matrix: who may ask what of a call, each cell a test.
 
+use crate::call::applied::Applied;
 use crate::call::command::{Command, Effect, Event, Refusal};
-use crate::call::machine::Applied;
 use crate::call::model::Call;
 use crate::call::participant::{Sent, Settings};
 use crate::call::state::Quality;

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::{prop, prop_assert, prop_assert_eq, proptest};
 use proptest::test_runner::{Config, TestCaseError};
 
+use crate::call::applied::Applied;
 use crate::call::command::{Command, Effect, Event, Notice, Refusal, Start};
 use crate::call::id::UserId;
-use crate::call::machine::Applied;
 use crate::call::model::Call;
 use crate::call::participant::Participant;
 use crate::call::state::{ConnectionState, State};

@@ -16,9 +16,9 @@ use std::time::Duration;
 use expect_test::Expect;
 use uuid::Uuid;
 
+use crate::call::applied::Applied;
 use crate::call::command::{Command, Effect, Event, Invitee, Notice, Start};
 use crate::call::id::{CallId, DeviceId, UserId};
-use crate::call::machine::Applied;
 use crate::call::model::{Call, Limits};
 use crate::call::participant::{MediaSession, Participant, Sent, Settings};
 use crate::call::recording::Recording;
