@@ -46,10 +46,10 @@ const PLAIN = /(?<!livekit|relay)\.test\.mjs$/;
 const UNREPORTED = 'see and hear each other, and one|four people|removes somebody|with the page closed';
 
 // The lanes: suites of one run one after the other, beside those of the other. A suite of none has the machine for itself.
-/** Browsers that are busy: media of two suites at once is too much for two cores. */
+/** Browsers that are busy, as media of two suites at once is too much for two cores; and what takes one server. */
 const MEDIA = 'media';
-/** Suites that mostly wait, for timers and for servers, and whose limits leave room for a browser beside them. */
-const SERVERS = 'servers';
+/** Services, and many of them: these mostly wait, for timers and for servers, and leave room for a browser beside them. */
+const NODES = 'nodes';
 
 const children = new Set();
 process.on('exit', () => {
@@ -211,16 +211,16 @@ const suites = [
       }),
   },
   // Most of these wait for timers, so more of them than cores run at once.
-  nodeTests('tests/service', 4, SERVERS),
+  nodeTests('tests/service', 4, NODES),
   // Outages under load: one at a time.
-  nodeTests('tests/postgres', 1, SERVERS),
+  nodeTests('tests/postgres', 1, MEDIA),
   // How soon starts are refused is measured, so no other suite runs beside it; of its files many wait.
   nodeTests('tests/livekit', 3),
-  nodeTests('tests/coturn', 1, SERVERS),
+  nodeTests('tests/coturn', 1, MEDIA),
   // A failover under load takes longer than it takes: one at a time.
-  nodeTests('tests/redis', 1, SERVERS),
+  nodeTests('tests/redis', 1, MEDIA),
   // Several nodes, a Redis Cluster and Postgres: one at a time.
-  nodeTests('tests/cluster', 1, SERVERS),
+  nodeTests('tests/cluster', 1, NODES),
   {
     name: 'web',
     here: existsSync(join(ROOT, 'web/package.json')),
@@ -230,7 +230,7 @@ const suites = [
   browserTests('browser', PLAIN, browser),
   browserTests('browser in rooms', IN_ROOMS, browserInRooms),
   browserTests('browser in silent rooms', IN_ROOMS, browserInSilentRooms),
-  browserTests('browser through TURN', THROUGH_TURN, browserThroughTurn, SERVERS),
+  browserTests('browser through TURN', THROUGH_TURN, browserThroughTurn),
 ];
 
 // Logs of the run before would be taken for those of this one.
@@ -271,7 +271,7 @@ async function runAll(lane) {
 }
 
 await runAll(undefined);
-const lanes = [MEDIA, SERVERS].filter((lane) => chosen.some((it) => it.lane === lane));
+const lanes = [MEDIA, NODES].filter((lane) => chosen.some((it) => it.lane === lane));
 together = lanes.length > 1;
 await Promise.all(lanes.map(runAll));
 console.log(`\n${chosen.map((it) => `  ${lines.get(it)}`).join('\n')}\n`);
