@@ -138,7 +138,8 @@ impl App {
                     let news = watch.as_mut().is_some_and(Watch::has_news);
                     tries += 1;
                     if sync && (news || calls.iter().any(late)) {
-                        if tries < GATHERINGS_MAX {
+                        // An owner that does not answer is not waited for once more.
+                        if whole && tries < GATHERINGS_MAX {
                             continue;
                         }
                         whole = false;
