@@ -76,16 +76,17 @@ async function callAcross(its) {
 
 test('a single Redis is enough', () => callAcross(cluster));
 
-test('Redis with TLS, and a user of its own', async () => {
-  const its = await Cluster.start({
-    nodes: 2,
-    redis: 'single',
-    redisOptions: { tls: true, users: USERS },
-    env: { REDIS_TLS_CA: join(ROOT, 'tests/data/localhost.pem') },
+for (const redis of ['single', 'cluster'])
+  test(`Redis with TLS, and a user of its own: ${redis}`, async () => {
+    const its = await Cluster.start({
+      nodes: 2,
+      redis,
+      redisOptions: { tls: true, users: USERS },
+      env: { REDIS_TLS_CA: join(ROOT, 'tests/data/localhost.pem') },
+    });
+    await callAcross(its);
+    await its.close();
   });
-  await callAcross(its);
-  await its.close();
-});
 
 test('Redis with sentinels, before and after another master was chosen', async () => {
   const its = await Cluster.start({ nodes: 2, redis: 'sentinel', redisOptions: { users: USERS } });

@@ -1,5 +1,5 @@
 // Real Redis servers on this machine: a single one, one with its replica and sentinels, or a cluster; and what makes each of them fail.
-// Debian 12 has no Valkey: what is said here of Redis is held against Redis alone.
+// REDIS_SERVER is another program that speaks its language, as valkey-server.
 import { copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createClient, ErrorReply } from '@redis/client';
@@ -188,7 +188,7 @@ export class Redis extends Server {
   }
 
   get program() {
-    return installed('redis-server', 'redis');
+    return installed(process.env.REDIS_SERVER ?? 'redis-server', 'redis');
   }
 
   /** Starts it, for the first time or again after `halt` or `crash`, on the same port. */
