@@ -110,8 +110,9 @@ export class Service {
     return `http://${this.addresses[variable]}`;
   }
 
-  /** Reads the log, and has it heard line by line; settles once PORT is listened on. */
-  listen(log, hear) {
+  /** Reads the log, and has it heard line by line; settles once what these settings ask for is listened on. */
+  listen(log, hear, settings) {
+    const others = ['WS_PORT', 'METRICS_PORT'].filter((it) => settings[it] && settings[it] !== 'off');
     return new Promise((resolve, reject) => {
       const late = setTimeout(() => reject(new Error('the program did not start in time')), START_MS_MAX);
       createInterface({ input: this.#child.stderr }).on('line', (line) => {
@@ -122,7 +123,7 @@ export class Service {
         if (!line.includes('"listening"')) return;
         const said = JSON.parse(line);
         this.addresses[said.variable] = said.address;
-        if (said.variable === 'PORT') resolve(clearTimeout(late));
+        if (['PORT', ...others].every((it) => it in this.addresses)) resolve(clearTimeout(late));
       });
       this.#ended.then(({ code, signal }) => {
         clearTimeout(late);
@@ -198,8 +199,9 @@ export async function startService({
   started += 1;
   const log = createWriteStream(join(OUTPUT, `service-${process.pid}-${started}.log`));
   const [command, ...words] = [...inside, program, ...args];
+  const settings = environment({ DATA_DIR: folder, ...env });
   const child = spawn(command, words, {
-    env: environment({ DATA_DIR: folder, ...env }),
+    env: settings,
     cwd: folder,
     stdio: ['ignore', 'ignore', 'pipe'],
   });
@@ -208,7 +210,7 @@ export async function startService({
   child.unref();
   child.stderr.unref();
   const service = new Service(child, folder, dataDir === undefined);
-  await service.listen(log, hear);
+  await service.listen(log, hear, settings);
   await healthy(service.url);
   return service;
 }
