@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run cluster build web setup test lint bench bench-cluster loadtest chromium postgres livekit toxiproxy coturn redis nginx haproxy
+.PHONY: help run cluster build web setup test lint bench bench-paths bench-cluster loadtest chromium postgres livekit toxiproxy coturn redis nginx haproxy
 
 PORT ?= 3003
 DATA_DIR ?= ./data
@@ -123,7 +123,14 @@ lint: $(call installed,$(WEB)) ## formatting, clippy, docs, the page's own check
 
 bench: ## the benches
 	cargo bench --locked
-	$(MAKE) bench-cluster
+	$(MAKE) bench-paths bench-cluster
+
+bench-paths: $(call installed,$(wildcard tests/package-lock.json)) livekit ## each hot path against the least it can cost
+	cargo build --release --locked
+	@# Apart from it, as below.
+	cargo build --release --locked --example load
+	ulimit -n "$$(ulimit -Hn)"; \
+	CALL_SERVICE_BIN=$(abspath $(CARGO_TARGET_DIR))/release/call-service node benches/paths.mjs
 
 bench-cluster: $(call installed,$(wildcard tests/package-lock.json)) postgres redis ## what 1, 3 and 6 nodes take
 	cargo build --release --locked

@@ -2,12 +2,11 @@
 // nodes, Redis and Postgres. `make bench-cluster`, or:
 //   NODES=1,3,6 CALLS=1000 SECONDS=1.5 node benches/cluster.mjs
 // Everything runs on one machine, the clients too: rates are what it can do with all of that, processor time is what each part took.
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, statSync, writeFileSync } from 'node:fs';
-import { cpus, loadavg, release, totalmem } from 'node:os';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Cluster } from '../tests/support/cluster.mjs';
-import { fastBinary, OUTPUT, ROOT } from '../tests/support/service.mjs';
+import { OUTPUT } from '../tests/support/service.mjs';
+import { circumstances, redisVersion } from './circumstances.mjs';
 import { asking } from './cluster/asking.mjs';
 import { background } from './cluster/cost.mjs';
 import { bus } from './cluster/bus.mjs';
@@ -36,36 +35,6 @@ const SETTINGS = {
   RECONNECT_GRACE: '3600',
   STUN_SERVER_URL: 'stun:stun.example:3478',
 };
-
-const said = (command, ...args) => {
-  try {
-    return execFileSync(command, args, {
-      cwd: ROOT,
-      encoding: 'utf8',
-      stdio: ['ignore', 'pipe', 'ignore'],
-    }).trim();
-  } catch {
-    return 'unknown';
-  }
-};
-
-/** Where, when and of what this is. */
-function circumstances() {
-  const program = fastBinary();
-  const [first, ...others] = cpus();
-  const kind = /\/(debug|release)\//.exec(program)?.[1] ?? program;
-  return {
-    date: new Date().toISOString(),
-    machine: `${others.length + 1} x ${first.model.trim()}, ${Math.round(totalmem() / 2 ** 30)} GiB, Linux ${release()}`,
-    load: loadavg()
-      .map((it) => it.toFixed(2))
-      .join(' '),
-    build: `${kind}, built ${statSync(program).mtime.toISOString()}`,
-    source: said('git', 'describe', '--always', '--dirty'),
-    redis: said('redis-server', '--version').replace(/ sha=.*/, ''),
-    settings: { SECONDS, CALLS, SEATS, WINDOW },
-  };
-}
 
 /** Says what is being done: some of it takes its time. */
 const note = (text) => process.stderr.write(`${text}\n`);
@@ -116,7 +85,7 @@ function computed(figures, { build }) {
   return [...warning, ...paper(figures[largest])].join('\n');
 }
 
-const where = circumstances();
+const where = { ...circumstances({ SECONDS, CALLS, SEATS, WINDOW }), redis: redisVersion() };
 console.log(
   Object.entries(where)
     .map(([name, it]) => `${name}: ${typeof it === 'string' ? it : JSON.stringify(it)}`)

@@ -1,0 +1,230 @@
+// What each hot path costs, held against the least that it can cost: the floors of `examples/load`, run in turns with the service, on the
+// same machine. `make bench-paths`, or:
+//   SECONDS=3 TURNS=3 node benches/paths.mjs [PATH ...]     only paths whose names contain one of the words
+// The figure is processor time (user and system) of the server's process over operations done: it repeats better than rates, which follow
+// whatever else the machine does.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { LiveKit } from '../tests/support/livekit.mjs';
+import { freePort } from '../tests/support/servers.mjs';
+import { fastBinary, OUTPUT, ROOT, SECRET, startService } from '../tests/support/service.mjs';
+import { tokenFor } from '../tests/support/tokens.mjs';
+import { circumstances } from './circumstances.mjs';
+
+const SECONDS = Number(process.env.SECONDS ?? 3);
+/** How often the floor and the service are measured, one after the other: what counts is the middle one. */
+const TURNS = Number(process.env.TURNS ?? 3);
+const LOAD = join(process.env.CARGO_TARGET_DIR ?? join(ROOT, 'target'), 'release/examples/load');
+
+const SETTINGS = {
+  // As in production, but for rates: all clients are at one address.
+  LOG_LEVEL: 'info',
+  METRICS_PORT: '0',
+  RATE_LIMITS: 'off',
+  RECONNECT_GRACE: '3600',
+  STUN_SERVER_URL: 'stun:stun.example:3478',
+};
+
+const note = (text) => process.stderr.write(`${text}\n`);
+
+/** Runs a command of `load` on a server: its figures. */
+async function load({ address, pid, secret }, [command, ...args], input) {
+  const on = ['--address', address, '--pid', pid, '--secret', secret];
+  const child = spawn(LOAD, [command, ...on, ...args].map(String), { stdio: ['pipe', 'pipe', 'pipe'] });
+  const said = { stdout: '', stderr: '' };
+  for (const name of ['stdout', 'stderr']) child[name].on('data', (it) => (said[name] += it));
+  child.stdin.end(input?.map((it) => JSON.stringify(it)).join('\n'));
+  const [code] = await once(child, 'close');
+  if (code !== 0) throw new Error(`load ${command}: ${said.stderr}`);
+  return JSON.parse(said.stdout);
+}
+
+/** A floor, as a server. */
+async function floor(kind) {
+  const port = await freePort();
+  const child = spawn(LOAD, [kind, String(port)], { stdio: 'ignore' });
+  const address = `127.0.0.1:${port}`;
+  for (;;) {
+    const is = await fetch(`http://${address}/`).then(
+      () => true,
+      (error) => error.cause?.code !== 'ECONNREFUSED',
+    );
+    if (is) break;
+  }
+  return {
+    address,
+    pid: child.pid,
+    secret: 'secret',
+    stop: async () => {
+      child.kill();
+      await once(child, 'close');
+    },
+  };
+}
+
+/** The service, as a server. */
+async function service(env = {}) {
+  const it = await startService({ env: { ...SETTINGS, ...env }, program: fastBinary() });
+  return {
+    address: it.addresses.PORT,
+    pid: it.pid,
+    secret: SECRET,
+    url: it.url,
+    stop: () => it.stop(),
+  };
+}
+
+const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
+
+/** Asks the service as `user`. */
+async function ask({ url }, user, method, path, body) {
+  const answer = await fetch(`${url}/api/v1/calls${path}`, {
+    method,
+    headers: { authorization: `Bearer ${tokenFor(user)}`, 'content-type': 'application/json' },
+    body: body && JSON.stringify(body),
+  });
+  const { success, data, error } = await answer.json();
+  if (!success) throw new Error(`${method} ${path}: ${error}`);
+  return data;
+}
+
+let calls = 0;
+
+/** A live call of so many, all of them in it: its id and theirs. */
+async function call(on, people) {
+  calls += 1;
+  const [caller, ...others] = Array.from({ length: people }, (_, index) => `path-${calls}-${index}`);
+  const { call: made } = await ask(on, caller, 'POST', '/start', { type: 'audio', participantIds: others });
+  for (const it of others) await ask(on, it, 'POST', `/${made.id}/join`);
+  return { id: made.id, people: [caller, ...others] };
+}
+
+/** One path: how its floor and the service are measured; `floors` floors are the least it takes. */
+const fixed = (on) => load(on, ['requests', '--seconds', SECONDS], [{ method: 'GET', path: '/', user: 'x' }]);
+const relayed = (args) => ({
+  floor: ['floor-relay', (on) => load(on, ['relay', '--bare', '--seconds', SECONDS, ...args])],
+  ours: (on) => load(on, ['relay', '--seconds', SECONDS, ...args]),
+});
+const PATHS = [
+  {
+    name: 'a token',
+    livekit: true,
+    most: 1.1,
+    floor: [
+      'floor-http',
+      (on) => load(on, ['requests', '--seconds', SECONDS], [{ method: 'POST', path: '/token', user: 'x' }]),
+    ],
+    ours: async (on) => {
+      const { id, people } = await call(on, 2);
+      const requests = people.map((user) => ({ method: 'POST', path: `/api/v1/calls/${id}/token`, user }));
+      const found = await load(on, ['requests', '--seconds', SECONDS], requests);
+      await ask(on, people[0], 'POST', `/${id}/end`);
+      return found;
+    },
+  },
+  {
+    name: 'a live call of eight, read',
+    most: 1.5,
+    floor: ['floor-http', fixed],
+    ours: async (on) => {
+      const { id, people } = await call(on, 8);
+      const requests = people.map((user) => ({ method: 'GET', path: `/api/v1/calls/${id}`, user }));
+      const found = await load(on, ['requests', '--seconds', SECONDS], requests);
+      await ask(on, people[0], 'POST', `/${id}/end`);
+      return found;
+    },
+  },
+  {
+    name: 'the life of a call',
+    most: 4,
+    floors: 3,
+    floor: [
+      'floor-http',
+      (on) => load(on, ['requests', '--seconds', SECONDS], [{ method: 'POST', path: '/token', user: 'x' }]),
+    ],
+    ours: (on) => load(on, ['lives', '--seconds', SECONDS]),
+  },
+  { name: 'a relayed candidate (330 B), window 1', most: 1.1, ...relayed([]) },
+  {
+    name: 'a relayed candidate (330 B), 5,000 a second',
+    most: 1.1,
+    ...relayed(['--pairs', 500, '--rate', 5000]),
+  },
+  { name: 'a relayed offer (4 KB), window 1', most: 1.1, ...relayed(['--bytes', 4096]) },
+  {
+    name: 'a relayed offer (4 KB), 5,000 a second',
+    most: 1.1,
+    ...relayed(['--bytes', 4096, '--pairs', 500, '--rate', 5000]),
+  },
+  {
+    name: 'a socket, from the upgrade to its call:sync',
+    most: 1.1,
+    floor: ['floor-relay', (on) => load(on, ['idle', '--bare', '--sockets', 5000])],
+    ours: (on) => load(on, ['idle', '--sockets', 5000]),
+  },
+];
+
+/** Measures one that runs meanwhile. */
+async function alone(server, measure) {
+  const on = await server();
+  try {
+    return await measure(on);
+  } finally {
+    await on.stop();
+  }
+}
+
+/** Floor and service in turns. */
+async function measured(path, env) {
+  const [kind, least] = path.floor;
+  const found = { floor: [], ours: [] };
+  for (let turn = 0; turn < TURNS; turn += 1) {
+    found.floor.push(await alone(() => floor(kind), least));
+    found.ours.push(await alone(() => service(env), path.ours));
+    const [a, b] = [found.floor, found.ours].map((it) => it.at(-1).cpuUs.toFixed(2));
+    note(`  ${path.name}: ${a} and ${b} us`);
+  }
+  return found;
+}
+
+const cell = (number, digits = 1) => (number === undefined || number === null ? '' : number.toFixed(digits));
+
+function row(path, { floor: least, ours }) {
+  const us = (list) => median(list.map((it) => it.cpuUs));
+  const [a, b] = [us(least) * (path.floors ?? 1), us(ours)];
+  const rate = median(ours.map((it) => it.rate ?? 0));
+  const middle = ours[Math.floor(ours.length / 2)];
+  const times = middle.p50 === undefined ? '' : `${middle.p50} / ${middle.p99} us`;
+  const kib = middle.kib === undefined ? '' : `, ${cell(median(ours.map((it) => it.kib)), 2)} KiB idle`;
+  const [ratio, most] = [b / a, path.most];
+  return `| ${path.name}${kib} | ${cell(a)} | ${cell(b)} | ${cell(ratio, 2)} | ${most} | ${rate ? Math.round(rate).toLocaleString('en') : ''} | ${times} |`;
+}
+
+if (!existsSync(LOAD)) throw new Error(`${LOAD} is missing: make bench-paths builds it`);
+const asked = process.argv.slice(2);
+const chosen = PATHS.filter(({ name }) => asked.length === 0 || asked.some((it) => name.includes(it)));
+const where = circumstances({ SECONDS, TURNS });
+const livekit = chosen.some((it) => it.livekit) ? await LiveKit.start() : undefined;
+const figures = {};
+try {
+  for (const path of chosen) figures[path.name] = await measured(path, path.livekit ? livekit.env : {});
+} finally {
+  await livekit?.stop();
+}
+console.log(
+  [
+    Object.entries(where)
+      .map(([name, value]) => `${name}: ${typeof value === 'string' ? value : JSON.stringify(value)}`)
+      .join('\n'),
+    '',
+    '| path | floor, us | ours, us | ratio | at most | a second | p50 / p99 |',
+    '| --- | --- | --- | --- | --- | --- | --- |',
+    ...chosen.map((it) => row(it, figures[it.name])),
+  ].join('\n'),
+);
+mkdirSync(OUTPUT, { recursive: true });
+const file = join(OUTPUT, 'bench-paths.json');
+writeFileSync(file, JSON.stringify({ ...where, figures }, null, 2));
+note(`\nAll figures: ${file}`);
