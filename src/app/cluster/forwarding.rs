@@ -17,7 +17,7 @@ use crate::app::App;
 use crate::app::cluster::Cluster;
 use crate::app::cluster::errand::{Done, Errand, Reply};
 use crate::app::effects::json;
-use crate::app::error::AppError;
+use crate::app::error::{AppError, Code};
 use crate::bus::directory::Found;
 use crate::bus::error::{BusError, Kind};
 use crate::bus::letter::{Kind as About, Letter};
@@ -158,7 +158,12 @@ impl App {
                 Ok(Place::There(node)) => {
                     self.ask_node(cluster, &node, Command { id, call }, (user, &errand)).await
                 }
-                Err(_) if errand.only_looks() => self.perform(call, user, errand.clone()).await,
+                Err(away) if errand.only_looks() => {
+                    let looked = self.perform(call, user, errand.clone()).await;
+                    // It may be there all the same: with another node, and not in Postgres yet.
+                    let unknown = looked.as_ref().is_err_and(|it| it.code() == Code::NotFound);
+                    if unknown { Err(away) } else { looked }
+                }
                 Err(error) => Err(error),
             };
             match done {
