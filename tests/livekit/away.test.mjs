@@ -273,7 +273,8 @@ for (const [places, delay, why] of [
     }
     assert.equal(passage.peak, places);
     if (delay === 30) assert.equal(made.length, 100);
-    else assert.ok(made.length >= 20 && made.length < 100, `${made.length} were made`);
+    // How many depends on how busy the machine is.
+    else assert.ok(made.length >= places && made.length < 100, `${made.length} were made`);
     // Our own crowd is no fault of LiveKit's.
     passage.delay = 0;
     assert.equal((await start(world.person(), world.person())).status, 201);
