@@ -9,9 +9,9 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::app::cluster::Withdrawing;
 use crate::app::effects::{After, json};
 use crate::app::error::AppError;
-use crate::app::joining::Withdrawing;
 use crate::app::starting::{Callable, unavailable_of};
 use crate::call::command::{Command, Refusal};
 use crate::call::id::{CallId, UserId};

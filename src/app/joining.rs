@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::app::App;
 use crate::app::calls::Intent;
-use crate::app::cluster::Cluster;
+use crate::app::cluster::{Cluster, Withdrawing};
 use crate::app::effects::json;
 use crate::app::error::AppError;
 use crate::call::command::Command;
@@ -38,15 +38,6 @@ struct JoinedView<'a> {
     ice_servers: Vec<IceServer>,
 }
 
-/// What was claimed for a call beyond what it has become is withdrawn when this goes.
-pub(super) struct Withdrawing<'a>(pub(super) &'a Cluster, pub(super) CallId);
-
-impl Drop for Withdrawing<'_> {
-    fn drop(&mut self) {
-        App::withdraw_claims(self.0, self.1);
-    }
-}
-
 impl App {
     pub(super) async fn join_here(
         self: &Arc<Self>,
@@ -55,19 +46,24 @@ impl App {
         settings: Settings,
         device: Option<DeviceId>,
     ) -> Result<Box<RawValue>, AppError> {
+        let Some(cluster) = self.cluster() else {
+            let let_in = || self.let_in(id, user, settings, device);
+            return self.answer_joining(id, user, self.admission.decide([user], let_in)).await;
+        };
         // Whatever becomes of it, also where nobody waits for it any more, nothing claimed stays without need.
-        let _withdrawing = self.cluster().map(|it| Withdrawing(it, id));
+        let _withdrawing = Withdrawing(cluster, id);
         // Until Redis has heard that the user is in, nobody is told the reverse there.
-        let _letting_in = match self.cluster() {
-            None => None,
-            Some(cluster) => Some(cluster.deciding.let_in(id, user).await),
-        };
-        let joined = match self.cluster() {
-            None => self.admission.decide([user], || self.let_in(id, user, settings, device)),
-            Some(cluster) => {
-                Box::pin(self.let_in_claimed(cluster, id, user, (settings, device))).await
-            }
-        };
+        let _letting_in = cluster.deciding.let_in(id, user).await;
+        let joined = Box::pin(self.let_in_claimed(cluster, id, user, (settings, device))).await;
+        self.answer_joining(id, user, joined).await
+    }
+
+    async fn answer_joining(
+        &self,
+        id: CallId,
+        user: &UserId,
+        joined: Result<Joined, AppError>,
+    ) -> Result<Box<RawValue>, AppError> {
         let joined = self.or_past(joined, id, user, Intent::Join).await?;
         self.joined(user, joined).await
     }

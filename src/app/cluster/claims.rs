@@ -175,9 +175,16 @@ impl App {
         let made = !found.snapshot.is_empty();
         !found.over && (made || !cluster.peers.is_gone(&cluster.bus, &found.owner).await)
     }
+}
 
-    /// What was claimed for somebody who does not belong to the call after all goes again.
-    pub(in crate::app) fn withdraw_claims(cluster: &Cluster, call: CallId) {
-        cluster.keeping.touch(call);
+/// What was claimed for a call, for somebody who does not belong to it after all, is withdrawn when this goes.
+pub(in crate::app) struct Withdrawing<'a>(
+    pub(in crate::app) &'a Cluster,
+    pub(in crate::app) CallId,
+);
+
+impl Drop for Withdrawing<'_> {
+    fn drop(&mut self) {
+        self.0.keeping.touch(self.1);
     }
 }

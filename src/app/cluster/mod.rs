@@ -46,6 +46,7 @@ use smallvec::SmallVec;
 
 use crate::app::App;
 use crate::app::cluster::adopting::Adoptions;
+pub(super) use crate::app::cluster::claims::Withdrawing;
 use crate::app::cluster::deciding::Deciding;
 use crate::app::cluster::forwarding::Commands;
 use crate::app::cluster::gatherings::Gatherings;
