@@ -14,6 +14,8 @@ const TARGET = process.env.CARGO_TARGET_DIR ?? join(ROOT, 'target');
 const SUITE_MS_MAX = 20 * 60_000;
 /** How long one file of tests may take, milliseconds. */
 const TEST_MS_MAX = 5 * 60_000;
+/** How many lines of a failure are told again at the end. */
+const FAILURE_LINES_MAX = 40;
 
 const sum = (text, pattern) => [...text.matchAll(pattern)].reduce((all, [, count]) => all + Number(count), 0);
 const counts = {
@@ -214,8 +216,8 @@ const suites = [
   nodeTests('tests/service', 4, NODES),
   // Outages under load: one at a time.
   nodeTests('tests/postgres', 1, MEDIA),
-  // How soon starts are refused is measured, so no other suite runs beside it; of its files many wait.
-  nodeTests('tests/livekit', 3),
+  // Browsers and outages that are timed: no other suite runs beside it, and of its files no more than cores.
+  nodeTests('tests/livekit', 2),
   nodeTests('tests/coturn', 1, MEDIA),
   // A failover under load takes longer than it takes: one at a time.
   nodeTests('tests/redis', 1, MEDIA),
@@ -253,6 +255,7 @@ async function outcome(suite) {
     return { code: 1, text: '' };
   });
   const result = suite.count(text);
+  failed.push(...failures(text).map((it) => `${suite.name}: ${it.trimStart()}`));
   // A suite that could not even count has failed as one.
   if (code !== 0 && result.failed === 0) result.failed = 1;
   if (code === 0 && result.passed === 0) result.failed = 1;
@@ -263,7 +266,15 @@ async function outcome(suite) {
   return `${suite.name}: ${result.passed} passed, ${result.failed} failed${skipped}, ${took} s`;
 }
 
+/** What a suite of node's printed of each test that failed, shortened. */
+const failures = (text) =>
+  [...text.matchAll(/^( *)not ok .*\n(?:\1 .*\n)*/gm)].map(([all]) =>
+    all.split('\n').slice(0, FAILURE_LINES_MAX).join('\n').trimEnd(),
+  );
+
 const lines = new Map();
+/** What failed, told once more at the end, where it is found. */
+const failed = [];
 
 /** Runs the suites of one lane, or those of none. */
 async function runAll(lane) {
@@ -274,6 +285,7 @@ await runAll(undefined);
 const lanes = [MEDIA, NODES].filter((lane) => chosen.some((it) => it.lane === lane));
 together = lanes.length > 1;
 await Promise.all(lanes.map(runAll));
+for (const it of failed) console.log(`\n${it}`);
 console.log(`\n${chosen.map((it) => `  ${lines.get(it)}`).join('\n')}\n`);
 console.log(`${total.passed} passed, ${total.failed} failed`);
 process.exitCode = total.failed === 0 && total.passed > 0 ? 0 : 1;

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { enterRoom, heardState, meet, part, Venue } from '../support/meeting.mjs';
+import { inTime } from '../support/patience.mjs';
 import { openBrowser } from '../support/room.mjs';
 import { eventually } from '../support/world.mjs';
 
@@ -69,7 +70,8 @@ test('LiveKit hangs for a while, and nothing happens to the call', async () => {
   const seen = a.device.log.length;
   await venue.livekit.hold();
   try {
-    await pause(6000);
+    // Longer than it takes to give LiveKit up for a while, and shorter than browsers take to give up their line to it.
+    await pause(4000);
     assert.equal(await stateOf(a, call), 'connected');
   } finally {
     venue.livekit.thaw();
@@ -96,7 +98,7 @@ test('somebody is removed, and a call ended, while LiveKit hangs', async (t) => 
     await a.device.do('call:remove_participant', { callId: removal.call.id, userId: b.id });
     await end.people[0].end(end.call);
     t.diagnostic(`both done within ${Date.now() - begun} ms`);
-    assert.ok(Date.now() - begun < 1000);
+    inTime(Date.now() - begun, 1000, 'both');
     // Long enough that it is given up to ask for a while.
     await pause(3000);
   } finally {

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { load, missing } from '../support/load.mjs';
+import { inTime } from '../support/patience.mjs';
 import { Postgres } from '../support/postgres.mjs';
 import { eventually, World } from '../support/world.mjs';
 
@@ -36,7 +37,7 @@ async function waiting(world) {
 async function unnoticed(world, asked) {
   const begun = performance.now();
   await asked.refused(503, 'history_unavailable', 'GET', '/history');
-  assert.ok(performance.now() - begun < 3000, 'a read is refused in time');
+  inTime(performance.now() - begun, 3000, 'the refusal of a read');
   const recent = world.person();
   const call = await recent.start(world.person());
   await recent.end(call);
@@ -74,10 +75,8 @@ async function away(postgres, world, leave, come) {
     `${lived.size} calls, requests took ${Math.round(typical)} ms, the slowest ${Math.round(slowest)} ms, all there ${there} ms after the return; MiB before, at its end, after: ${before}, ${meanwhile}, ${memory(world.service)}`,
   );
   assert.deepEqual(await missing(postgres, lived), []);
-  assert.ok(
-    slowest < SLOW_MS && typical < TYPICAL_MS,
-    `a request took ${typical}, the slowest ${slowest} ms`,
-  );
+  inTime(slowest, SLOW_MS, 'the slowest request');
+  inTime(typical, TYPICAL_MS, 'a typical request');
   assert.ok(lived.size > 50, `${lived.size} calls`);
   assert.equal(await postgres.one('SELECT count(*) = count(DISTINCT id) FROM calls'), 't');
   await eventually('history answers again', async () => (await asked.rest('GET', '/history')).status === 200);

@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, test } from 'node:test';
+import { inTime } from '../support/patience.mjs';
 import { operators, Redis, RedisCluster, Sentinel } from '../support/redis.mjs';
 import { freePort } from '../support/servers.mjs';
 import { ROOT } from '../support/service.mjs';
@@ -132,7 +133,8 @@ test('Sentinel: the nodes follow a failover', async (t) => {
   await its.heal(HEAL_MS_MAX);
   const { tookMs } = await redis.crashMaster();
   const healed = await its.heal(HEAL_MS_MAX);
-  assert.ok(healed.longestAskMs <= ANSWER_MS_MAX && healed.disordered === 0 && healed.gaps > 0);
+  inTime(healed.longestAskMs, ANSWER_MS_MAX);
+  assert.ok(healed.disordered === 0 && healed.gaps > 0);
   t.diagnostic(`another master after ${tookMs} ms, well ${healed.tookMs} ms later`);
   await its.stop();
 });
@@ -141,7 +143,7 @@ test('a Redis that is not there at the start is found when it comes', async () =
   const port = await freePort();
   const its = await Nodes.open(`redis://127.0.0.1:${port}`);
   assert.equal(its.begun.isWell, false);
-  assert.ok(its.begun.tookMs < 2500, `${its.begun.tookMs} ms`);
+  inTime(its.begun.tookMs, 2500);
   const redis = new Redis(port);
   await redis.begin();
   running.add(redis);
@@ -160,7 +162,7 @@ test('F7: the slot of a mailbox moves, and it is found again', async (t) => {
   // What was heard before it moved says nothing.
   const moved = await nodes.report();
   const healed = await nodes.heal(FOUND_MS_MAX);
-  assert.ok(Math.max(moved.longestAskMs, healed.longestAskMs) <= ANSWER_MS_MAX);
+  inTime(Math.max(moved.longestAskMs, healed.longestAskMs), ANSWER_MS_MAX);
   assert.ok(moved.disordered + healed.disordered === 0 && moved.gaps + healed.gaps > 0);
   t.diagnostic(`silent for ${healed.silentMs} ms`);
 });
@@ -176,7 +178,8 @@ test('F6: the master of a mailbox is killed, and its replica is found', async (t
   await nodes.heal(HEAL_MS_MAX);
   const { crashed, tookMs } = await cluster.crashMaster(mailbox);
   const healed = await nodes.heal(HEAL_MS_MAX);
-  assert.ok(healed.longestAskMs <= ANSWER_MS_MAX && healed.disordered === 0 && healed.gaps > 0);
+  inTime(healed.longestAskMs, ANSWER_MS_MAX);
+  assert.ok(healed.disordered === 0 && healed.gaps > 0);
   t.diagnostic(`another master after ${tookMs} ms, silent for ${healed.silentMs} ms in all`);
   await crashed.begin();
   await cluster.ready();
@@ -188,12 +191,13 @@ test('F5: all are held, nothing waits, and it heals when they go on', async (t) 
   await sleep(4000);
   const held = await nodes.report();
   assert.equal(held.isWell, false);
-  assert.ok(held.longestAskMs <= ANSWER_MS_MAX, `${held.longestAskMs} ms`);
+  inTime(held.longestAskMs, ANSWER_MS_MAX);
   const later = await sleep(500).then(() => nodes.report());
-  assert.ok(later.longestAskMs < 50, `at once, while it is known: ${later.longestAskMs} ms`);
+  inTime(later.longestAskMs, 50, 'a refusal while it is known');
   cluster.thawAll();
   const healed = await nodes.heal(HEAL_MS_MAX);
-  assert.ok(healed.longestAskMs <= ANSWER_MS_MAX && healed.disordered === 0);
+  inTime(healed.longestAskMs, ANSWER_MS_MAX);
+  assert.equal(healed.disordered, 0);
   t.diagnostic(`well ${healed.tookMs} ms after they went on`);
 });
 
@@ -204,7 +208,8 @@ test('F5: all are stopped and started again', async (t) => {
   assert.equal((await nodes.report()).isWell, false);
   await cluster.startAll();
   const healed = await nodes.heal(HEAL_MS_MAX);
-  assert.ok(healed.longestAskMs <= ANSWER_MS_MAX && healed.disordered === 0 && healed.gaps > 0);
+  inTime(healed.longestAskMs, ANSWER_MS_MAX);
+  assert.ok(healed.disordered === 0 && healed.gaps > 0);
   t.diagnostic(`well ${healed.tookMs} ms after they were`);
   await nodes.stop();
 });

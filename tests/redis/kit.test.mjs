@@ -7,6 +7,7 @@ import { io } from 'socket.io-client';
 import { WebSocket } from 'ws';
 import { HaProxy, Nginx } from '../support/balancer.mjs';
 import { Network, noNetworks } from '../support/netns.mjs';
+import { inTime } from '../support/patience.mjs';
 import { Redis, RedisCluster, Sentinel } from '../support/redis.mjs';
 import { startService } from '../support/service.mjs';
 import { tokenFor } from '../support/tokens.mjs';
@@ -116,7 +117,7 @@ test('a master that crashes has a successor with what it held, and comes back as
   await eventually('the replica has it', () => heir.isInSync());
   const { crashed, master, tookMs } = await cluster.crashMaster('k');
   assert.equal(master.port, heir.port);
-  assert.ok(tookMs < FAILOVER_MS_MAX, `${tookMs} ms`);
+  inTime(tookMs, FAILOVER_MS_MAX);
   assert.equal(await cluster.ask('k', ['GET', 'k']), 'kept');
   await cluster.startAll();
   const replicas = await cluster.replicasOf('k');
@@ -152,7 +153,7 @@ test('sentinels choose the replica when the master crashes', async () => {
     [crashed, master].map((it) => it.port),
     sentinel.nodes.map((it) => it.port),
   );
-  assert.ok(tookMs < FAILOVER_MS_MAX, `${tookMs} ms`);
+  inTime(tookMs, FAILOVER_MS_MAX);
   assert.equal(await sentinel.ask(['GET', 'k']), 'kept');
   await sentinel.stop();
 });

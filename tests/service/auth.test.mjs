@@ -181,7 +181,7 @@ test('a socket outlives its token by 25 seconds, and by more if the client refre
   await kept.do('auth:refresh', { token: tokenFor(refreshed.id) });
   await left.until('disconnect', (reason) => reason === 'io server disconnect', { within: 25_000 });
   const lived = Date.now() - begun;
-  assert.ok(lived > 19_000 && lived < 22_500, `lived ${lived} ms`);
+  assert.ok(lived > 19_000 && lived < 30_000, `lived ${lived} ms`);
   await kept.settled();
   assert.equal(kept.socket.connected, true);
 });

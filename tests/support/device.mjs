@@ -1,6 +1,7 @@
 // One device of a user: a stock Socket.IO client that remembers every event it hears.
 import assert from 'node:assert/strict';
 import { io } from 'socket.io-client';
+import { SLACK } from './patience.mjs';
 
 /** How long an event may take that does not wait for a timer, milliseconds: a cold start on busy cores included. */
 export const PATIENCE = 5000;
@@ -63,9 +64,11 @@ export class Device {
       const give_up = () => {
         this.#waiting.delete(look);
         const heard = this.log.map((it) => `${it.event} ${JSON.stringify(it.data)}`).join('\n  ');
-        reject(new Error(`no ${event} ${JSON.stringify(where)} within ${within} ms; heard:\n  ${heard}`));
+        reject(
+          new Error(`no ${event} ${JSON.stringify(where)} within ${SLACK * within} ms; heard:\n  ${heard}`),
+        );
       };
-      const late = setTimeout(give_up, within);
+      const late = setTimeout(give_up, SLACK * within);
       if (!look()) this.#waiting.add(look);
     });
   }
@@ -82,7 +85,7 @@ export class Device {
 
   /** Sends an event and gives its acknowledgement. */
   ask(event, data) {
-    return this.socket.timeout(PATIENCE).emitWithAck(event, data);
+    return this.socket.timeout(SLACK * PATIENCE).emitWithAck(event, data);
   }
 
   /** Sends an event that has to succeed; gives the acknowledgement's `data`. */

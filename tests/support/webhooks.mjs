@@ -2,6 +2,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { createServer } from 'node:http';
 import { KEY, SECRET } from './livekit.mjs';
+import { SLACK } from './patience.mjs';
 import { seconds, sign } from './tokens.mjs';
 
 /** How long LiveKit's signature holds, seconds. */
@@ -315,9 +316,9 @@ export class WebhookRelay {
         this.#waiting.delete(look);
         const heard = this.heard.map((it) => `${it.event} ${it.room} ${it.identity ?? ''}`).join('\n  ');
         const asked = typeof where === 'function' ? where : JSON.stringify(where);
-        reject(new Error(`no webhook ${asked} within ${within} ms; heard:\n  ${heard}`));
+        reject(new Error(`no webhook ${asked} within ${SLACK * within} ms; heard:\n  ${heard}`));
       };
-      const late = setTimeout(give_up, within);
+      const late = setTimeout(give_up, SLACK * within);
       if (!look()) this.#waiting.add(look);
     });
   }
