@@ -29,7 +29,7 @@ use crate::http::console::Console;
 use crate::http::gate::Gate;
 use crate::http::listener::{self, serve};
 use crate::http::probes::Probes;
-use crate::http::service::Api;
+use crate::http::service::{Answered, Api};
 use crate::http::tls::Tls;
 use crate::limits::client_address;
 use crate::parts::{StartError, parts};
@@ -46,7 +46,6 @@ const FAREWELL_SPREAD_AMONG_NODES: Duration = Duration::from_secs(10);
 const LAST_ROWS_WAIT: Duration = Duration::from_secs(3);
 
 /// Everything that answers requests on the public ports.
-#[derive(Clone)]
 struct Front {
     api: Arc<Api>,
     sockets: Arc<Endpoint<Events>>,
@@ -54,7 +53,12 @@ struct Front {
 }
 
 impl Front {
-    async fn answer(self, request: Request<Incoming>, peer: SocketAddr, secure: bool) -> Reply {
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        secure: bool,
+    ) -> Reply {
         // A line that can't be read is one that nobody can be found behind.
         let lines = request.headers().get_all("x-forwarded-for").iter();
         let forwarded = lines.map(|it| it.to_str().unwrap_or_default());
@@ -110,11 +114,11 @@ pub async fn run(
     let runtimes: Vec<Handle> = threads.iter().map(|it| it.handle.clone()).collect();
     let events = Arc::new(Events::new(Arc::clone(&app), Arc::clone(&verifier)));
     let sockets = Arc::new(Endpoint::new(events, socket_options(&config.server), runtimes));
-    let front = Front {
+    let front = Arc::new(Front {
         api: Arc::new(api(&config, &app, verifier, figures)),
         sockets: Arc::clone(&sockets),
         trusted_proxies: Arc::clone(&config.server.trusted_proxies),
-    };
+    });
     let work = begin(&app, deliveries, mailbox, &threads);
     let (stopper, told) = shutdown::stop();
     let ports = open_ports(&config, &front, told)?;
@@ -180,6 +184,7 @@ fn api(config: &Config, app: &Arc<App>, verifier: Arc<Verifier>, figures: Figure
         dev_endpoints: config.server.dev_endpoints,
         origins: config.server.origins.clone(),
         probes: Probes::new(figures),
+        answered: Answered::default(),
     }
 }
 
@@ -199,7 +204,7 @@ fn socket_options(server: &Server) -> Options {
 }
 
 /// Binds every port and serves it in a task of its own, until told to stop.
-fn open_ports(config: &Config, front: &Front, told: Stop) -> Result<JoinSet<()>, StartError> {
+fn open_ports(config: &Config, front: &Arc<Front>, told: Stop) -> Result<JoinSet<()>, StartError> {
     let server = &config.server;
     let tls = server.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
     if let Some(tls) = &tls {
@@ -210,8 +215,8 @@ fn open_ports(config: &Config, front: &Front, told: Stop) -> Result<JoinSet<()>,
     // The same port twice is one: the settings have left the second out.
     for (variable, port) in [("PORT", Some(server.port)), ("WS_PORT", server.ws_port)] {
         let Some(port) = port else { continue };
-        let (front, until) = (front.clone(), (told.clone(), server.drain_timeout));
-        let service = move |request, peer, secure| front.clone().answer(request, peer, secure);
+        let (front, until) = (Arc::clone(front), (told.clone(), server.drain_timeout));
+        let service = move |request, peer, secure| Arc::clone(&front).answer(request, peer, secure);
         let listener = bind(variable, SocketAddr::new(server.host, port))?;
         ports.spawn(serve(listener, gate.clone(), tls.clone(), service, until));
     }

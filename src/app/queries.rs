@@ -194,7 +194,14 @@ impl App {
         id: CallId,
         user: &UserId,
     ) -> Result<Box<RawValue>, AppError> {
-        json(&CallDetails::from(&self.own_facts(id, user).await?))
+        let now = self.clock.now();
+        let belongs =
+            |call: &Call| call.participant(user).map(|_| ()).ok_or(Refusal::Forbidden.into());
+        let tell = |call: &Call| json(&CallDetails::from(&CallFacts::of(call, now)));
+        match self.calls.tell(id, now, belongs, tell)? {
+            Some(told) => Ok(told),
+            None => json(&CallDetails::from(&self.own_facts(id, user).await?)),
+        }
     }
 
     /// The user's live calls, newest first; a call one was removed from is no longer one's own.
@@ -303,5 +310,78 @@ impl App {
             }
         }
         json(&ResumedState { mode: "state", details: CallDetails::from(&facts) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::fixture::{House, user};
+    use crate::call::participant::Settings;
+    use crate::call::time::Timestamp;
+
+    /// What a look at the call says, `ahead` from now; and whether it was written anew for it.
+    fn looked(house: &House, call: CallId, ahead: Duration) -> (String, bool) {
+        let now = house.app.clock.now().plus(ahead);
+        let mut anew = false;
+        let tell = |it: &Call| {
+            anew = true;
+            json(&CallDetails::from(&CallFacts::of(it, now)))
+        };
+        let told = house.app.calls.tell(call, now, |_| Ok(()), tell).unwrap().unwrap();
+        (told.get().to_owned(), anew)
+    }
+
+    #[tokio::test]
+    async fn a_call_is_told_as_it_is() {
+        let house = House::open();
+        let call = house.call("anna", &["bob"]).await;
+        let app = &house.app;
+        let now = Duration::ZERO;
+        let (ringing, anew) = looked(&house, call, now);
+        assert!(anew && ringing.contains("\"ringing\""), "{ringing}");
+        assert_eq!(app.call(call, &user("bob")).await.unwrap().get(), ringing);
+        assert_eq!(looked(&house, call, now), (ringing.clone(), false));
+        let outsider = app.call(call, &user("eve")).await.unwrap_err();
+        assert!(matches!(outsider, AppError::Refused(Refusal::Forbidden)));
+
+        house.joins("bob", call).await;
+        let (joined, anew) = looked(&house, call, now);
+        assert!(anew && joined != ringing, "{joined}");
+        let quiet = Settings { audio: Some(false), ..Settings::default() };
+        app.set(call, &user("bob"), quiet).await.unwrap();
+        let (muted, anew) = looked(&house, call, now);
+        assert!(anew && muted != joined, "{muted}");
+        // A second later both have been in it for longer.
+        let (later, anew) = looked(&house, call, Duration::from_secs(1));
+        assert!(anew && later != muted, "{later}");
+
+        app.end(call, &user("anna")).await.unwrap();
+        let over = app.call(call, &user("bob")).await.unwrap();
+        assert!(over.get().contains("\"ended\""), "{}", over.get());
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_of_a_call_is_what_would_be_written() {
+        let house = House::open();
+        let call = house.call("anna", &["bob", "carl"]).await;
+        house.joins("bob", call).await;
+        let begun = house.app.clock.now();
+        // Asked often, by a clock that goes on: now from what is kept, now written anew.
+        let mut kept = 0;
+        for step in 0..400 {
+            let now = Timestamp(begun.0 + 7 * step);
+            let write = |it: &Call| json(&CallDetails::from(&CallFacts::of(it, now)));
+            let fresh = house.app.calls.read(call, write).unwrap().unwrap();
+            let mut anew = false;
+            let tell = |it: &Call| {
+                anew = true;
+                write(it)
+            };
+            let told = house.app.calls.tell(call, now, |_| Ok(()), tell).unwrap().unwrap();
+            assert_eq!(told.get(), fresh.get(), "after {} ms", 7 * step);
+            kept += usize::from(!anew);
+        }
+        assert!(kept > 380, "{kept}");
     }
 }

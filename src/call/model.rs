@@ -145,6 +145,12 @@ impl Call {
     pub fn duration(&self) -> Option<u64> {
         Some(self.ended_at?.since(self.started_at?).as_secs())
     }
+
+    /// Until when all durations are what they are at `now`, as long as nothing happens.
+    pub fn times_hold_until(&self, now: Timestamp) -> Timestamp {
+        let grow = self.participants.iter().filter_map(|it| it.duration_grows_at(now));
+        grow.min().unwrap_or(Timestamp(i64::MAX))
+    }
 }
 
 #[cfg(test)]

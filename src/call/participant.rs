@@ -212,6 +212,14 @@ impl Participant {
         Some((Duration::from_millis(self.earlier_ms) + present).as_secs())
     }
 
+    /// When [`Participant::duration`] is next another than at `now`; `None` where nothing adds to it.
+    pub(super) fn duration_grows_at(&self, now: Timestamp) -> Option<Timestamp> {
+        const SECOND_MS: u64 = 1000;
+        let present = u64::try_from(now.since(self.since?).as_millis()).unwrap_or(u64::MAX);
+        let over = self.earlier_ms.wrapping_add(present) % SECOND_MS;
+        Some(now.plus(Duration::from_millis(SECOND_MS - over)))
+    }
+
     /// Ends the present stay.
     pub(super) fn depart(&mut self, connection: ConnectionState, now: Timestamp) {
         if let Some(since) = self.since.take() {

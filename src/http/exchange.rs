@@ -171,6 +171,14 @@ pub fn data<T: Serialize>(status: StatusCode, data: &T) -> Reply {
     json(status, &DataBody { success: true, data })
 }
 
+/// The same around JSON that is written already.
+pub fn written(status: StatusCode, data: &RawValue) -> Reply {
+    const BEFORE: &str = r#"{"success":true,"data":"#;
+    const AFTER: &str = "}";
+    let parts = [BEFORE, data.get(), AFTER];
+    bytes_of(status, "application/json", parts.concat().into())
+}
+
 /// `{success: true, message}`.
 pub fn message(message: &str) -> Reply {
     json(StatusCode::OK, &MessageBody { success: true, message })
@@ -297,6 +305,14 @@ mod tests {
             data(StatusCode::CREATED, &json!({"a": 1})),
             expect![[r#"
             201 Created
+            content-type: application/json
+            {"success":true,"data":{"a":1}}"#]],
+        )
+        .await;
+        check(
+            written(StatusCode::OK, &to_raw_value(&json!({"a": 1})).unwrap()),
+            expect![[r#"
+            200 OK
             content-type: application/json
             {"success":true,"data":{"a":1}}"#]],
         )

@@ -103,6 +103,16 @@ impl Framing {
         }
     }
 
+    /// Whether the last request is complete and nothing of another has come.
+    pub(super) fn is_between(&self) -> bool {
+        matches!(self.state, State::Line(Line::Request)) && self.line.is_empty()
+    }
+
+    /// Whether the bytes are another protocol's by now.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.state, State::Open)
+    }
+
     /// Whether the last request asked for another protocol.
     pub(super) fn may_upgrade(&self) -> bool {
         self.head.upgrades && !matches!(self.state, State::Open)

@@ -1,8 +1,8 @@
 //! Stands between a connection and hyper: refuses ambiguous bytes, and clients that take their time.
 //!
 //! Ambiguous bytes are replaced by a head that hyper cannot read, and the stream ends there, so
-//! that hyper answers 400 and closes. hyper's own time-out for heads also counts the pause before them,
-//! so the short one is kept here and hyper's is the one for idle connections.
+//! that hyper answers 400 and closes. hyper's own time-out for heads also counts the pause before them, and sets a timer
+//! for each: so both times are kept here, that of an idle connection by one timer that looks again when it is over.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -10,12 +10,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::framing::Framing;
 
 /// How long a head may take, from its first byte, or from the start of the connection.
 pub const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long a connection may stay open without a request.
+pub const IDLE_TIME_MAX: Duration = Duration::from_secs(75);
 /// How long a client may take nothing of what is sent to it.
 pub const WRITE_STALL_MAX: Duration = Duration::from_secs(10);
 
@@ -31,6 +33,11 @@ pub struct Guarded<S> {
     /// What is left of [`END`], once the bytes have broken a rule.
     cut: Option<&'static [u8]>,
     head_timer: Option<Pin<Box<Sleep>>>,
+    /// A request has come, and nothing of its answer has left.
+    answering: bool,
+    /// When something was last sent.
+    sent_at: Instant,
+    idle_timer: Option<Pin<Box<Sleep>>>,
     write_timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -38,7 +45,16 @@ impl<S> Guarded<S> {
     /// Guards `inner` from its first byte on.
     pub fn new(inner: S) -> Self {
         let framing = Framing::new();
-        Self { inner, framing, cut: None, head_timer: None, write_timer: None }
+        Self {
+            inner,
+            framing,
+            cut: None,
+            head_timer: None,
+            answering: false,
+            sent_at: Instant::now(),
+            idle_timer: None,
+            write_timer: None,
+        }
     }
 
     /// The connection itself, for a protocol that is no longer HTTP.
@@ -59,15 +75,38 @@ impl<S> Guarded<S> {
         self.cut = Some(END);
     }
 
-    /// The client's time runs while a head is awaited.
-    fn poll_head_time(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// The client's time runs while a head is awaited, and between requests.
+    fn poll_time(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.framing.is_in_head() {
             self.head_timer = None;
-            return Poll::Pending;
+            return self.poll_idle_time(cx);
         }
         let timer = self.head_timer.get_or_insert_with(|| Box::pin(sleep(HEAD_TIME_MAX)));
         ready!(timer.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    fn poll_idle_time(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.framing.is_open() {
+            return Poll::Pending;
+        }
+        // It is set while the connection is busy, too: hyper does not look again when the answer has left.
+        let timer = self.idle_timer.get_or_insert_with(|| Box::pin(sleep(IDLE_TIME_MAX)));
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            let is_idle = self.framing.is_between() && !self.answering;
+            let since = if is_idle { self.sent_at } else { Instant::now() };
+            if timer.deadline() >= since + IDLE_TIME_MAX {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            timer.as_mut().reset(since + IDLE_TIME_MAX);
+        }
+    }
+
+    /// Something is sent.
+    fn sends(&mut self) {
+        self.answering = false;
+        self.sent_at = Instant::now();
     }
 
     /// The client's time runs while it takes nothing.
@@ -90,6 +129,7 @@ impl<S> Guarded<S> {
         if self.framing.may_upgrade() && answer.starts_with(b"HTTP/1.1 101") {
             self.framing.open();
             self.head_timer = None;
+            self.idle_timer = None;
         }
     }
 }
@@ -109,11 +149,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         }
         let before = buffer.filled().len();
         match Pin::new(&mut this.inner).poll_read(cx, buffer) {
-            Poll::Pending => this.poll_head_time(cx),
+            Poll::Pending => this.poll_time(cx),
             Poll::Ready(read) => {
                 this.look(buffer, before);
                 if !this.framing.is_in_head() {
                     this.head_timer = None;
+                    this.answering = true;
                 }
                 Poll::Ready(read)
             }
@@ -128,6 +169,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.sends();
         this.notice(bytes);
         let written = Pin::new(&mut this.inner).poll_write(cx, bytes);
         this.poll_write_time(cx, written)
@@ -139,6 +181,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.sends();
         this.notice(slices.first().map_or(&[], |it| &**it));
         let written = Pin::new(&mut this.inner).poll_write_vectored(cx, slices);
         this.poll_write_time(cx, written)

@@ -26,14 +26,12 @@ use tokio::time::{sleep, timeout};
 use super::Reply;
 use super::exchange::Failure;
 use super::gate::Gate;
-use super::guard::Guarded;
+use super::guard::{Guarded, IDLE_TIME_MAX};
 use super::tls::Tls;
 use crate::shutdown::Stop;
 
 /// Connections the kernel keeps for us while we are busy: a storm of reconnects must not be refused.
 const BACKLOG: i32 = 4096;
-/// How long a connection may stay open without a request.
-pub const IDLE_TIME_MAX: Duration = Duration::from_secs(75);
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Bytes of a head, at most, and of what is read ahead of a body.
@@ -135,7 +133,10 @@ fn protocol() -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(IDLE_TIME_MAX)
+        // `Guarded` keeps the time.
+        .header_read_timeout(None)
+        // One piece is cheaper to send than two, and answers are small.
+        .writev(false)
         // Never with `pipeline_flush`: it holds back the 400 while unreadable bytes are buffered.
         .max_buf_size(HEAD_BYTES_MAX);
     http.http2()
@@ -246,6 +247,10 @@ mod tests {
 
     async fn answer(request: Request<Incoming>, _: SocketAddr, _: bool) -> Reply {
         match request.uri().path() {
+            "/late" => {
+                sleep(2 * IDLE_TIME_MAX).await;
+                message("at last")
+            }
             "/large" => bytes_of(StatusCode::OK, "text/plain", Bytes::from(vec![b'x'; 100_000])),
             _ => message("hello"),
         }
@@ -313,6 +318,28 @@ mod tests {
         let mut client = start();
         client.write_all(REQUEST).await.unwrap();
         assert_eq!(seconds(client).await, IDLE_TIME_MAX.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_of_an_idle_connection_counts_from_its_last_answer() {
+        let mut client = start();
+        for _ in 0..3 {
+            client.write_all(REQUEST).await.unwrap();
+            let mut answer = [0; 1024];
+            assert!(client.read(&mut answer).await.unwrap() > 0);
+            sleep(IDLE_TIME_MAX.mul_f32(0.96)).await;
+        }
+        assert_eq!(seconds(client).await, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_may_take_longer_than_an_idle_connection_is_kept() {
+        let mut client = start();
+        client.write_all(b"GET /late HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        let before = Instant::now();
+        let mut answer = [0; 1024];
+        assert!(client.read(&mut answer).await.unwrap() > 0);
+        assert_eq!(before.elapsed(), 2 * IDLE_TIME_MAX);
     }
 
     #[tokio::test(start_paused = true)]

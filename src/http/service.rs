@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dashmap::DashMap;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request, StatusCode, request};
 use hyper::body::Incoming;
-use metrics::counter;
+use metrics::{Counter, counter};
 use serde_json::value::RawValue;
 
 use super::console::Console;
-use super::exchange::{Failure, body_bytes, data, json_body, message};
+use super::exchange::{Failure, body_bytes, data, json_body, message, written};
 use super::inbound::Inbound;
 use super::probes::Probes;
 use super::query;
@@ -53,6 +54,23 @@ pub struct Api {
     pub origins: Origins,
     /// Health and figures.
     pub probes: Probes,
+    /// What has been answered.
+    pub answered: Answered,
+}
+
+/// Counts answers by route and class of status. Each counter is kept once it is found: to find one allocates.
+#[derive(Default)]
+pub struct Answered(DashMap<(&'static str, &'static str), Counter>);
+
+impl Answered {
+    fn count(&self, route: &'static str, status: &'static str) {
+        if let Some(found) = self.0.get(&(route, status)) {
+            return found.increment(1);
+        }
+        let found = counter!(HTTP_REQUESTS_TOTAL, "route" => route, "status" => status);
+        found.increment(1);
+        self.0.insert((route, status), found);
+    }
 }
 
 /// A request with its body still to come.
@@ -99,7 +117,7 @@ impl Api {
             Err(Miss::Options { allow }) => inbound.options(allow),
         };
         let status = status_class(reply.status());
-        counter!(HTTP_REQUESTS_TOTAL, "route" => template, "status" => status).increment(1);
+        self.answered.count(template, status);
         inbound.finish(reply, &self.origins).await
     }
 
@@ -199,7 +217,7 @@ impl Api {
             }
             Route::RecordingStop(id) => {
                 read(asked, |_| Ok(())).await?;
-                Ok(data(StatusCode::ACCEPTED, &app.stop_recording(id, user).await?))
+                Ok(written(StatusCode::ACCEPTED, &app.stop_recording(id, user).await?))
             }
             Route::Recordings(id) => Ok(ok(&app.recordings(id, user).await?)),
             Route::Quality(id) => Ok(ok(&app.quality(id, user).await?)),
@@ -223,7 +241,7 @@ impl Api {
         let from = Origin { key: key.as_deref(), device };
         let started = self.app.start(who, request, from).await?;
         let status = if started.created { StatusCode::CREATED } else { StatusCode::OK };
-        Ok(data(status, &started.data))
+        Ok(written(status, &started.data))
     }
 
     /// A report of LiveKit: its body is checked as it came, before anything in it is looked at.
@@ -265,7 +283,7 @@ fn status_class(status: StatusCode) -> &'static str {
 }
 
 fn ok(value: &RawValue) -> Reply {
-    data(StatusCode::OK, &value)
+    written(StatusCode::OK, value)
 }
 
 /// Takes the body in and reads its fields.

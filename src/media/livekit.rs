@@ -12,8 +12,7 @@ use std::time::Duration;
 use failsafe::failure_policy::{ConsecutiveFailures, consecutive_failures};
 use failsafe::{StateMachine, backoff};
 use http::Uri;
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use livekit_api::access_token::{Claims, TokenVerifier, VideoGrants};
+use livekit_api::access_token::TokenVerifier;
 use livekit_api::services::LiveKitApi;
 use livekit_api::services::ServiceResult;
 use livekit_api::services::room::{CreateRoomOptions, UpdateParticipantOptions};
@@ -30,6 +29,7 @@ use crate::call::pass::{Pass, Sources};
 use crate::call::time::Timestamp;
 use crate::config::livekit::LiveKit as Settings;
 use crate::media::error::{Kind, MediaError};
+use crate::media::grant::{Grants, Validity};
 use crate::media::guest::{Guest, sources};
 use crate::telemetry::LIVEKIT_REQUESTS_TOTAL;
 
@@ -48,7 +48,7 @@ pub struct LiveKit {
     pub(super) settings: Settings,
     pub(super) api: LiveKitApi,
     pub(super) webhooks: WebhookReceiver,
-    signing: EncodingKey,
+    grants: Grants,
     places: Semaphore,
     breaker: Breaker,
     /// Whose rooms these are: of several services on one server, each leaves the others' alone.
@@ -87,7 +87,7 @@ impl LiveKit {
             // Our own deadline and breaker stand in for the client's retries.
             api: api.with_failover(false).with_request_timeout(settings.timeout),
             webhooks: WebhookReceiver::new(verifier),
-            signing: EncodingKey::from_secret(secret.as_bytes()),
+            grants: Grants::new(key, secret),
             places: Semaphore::new(settings.concurrency),
             breaker: failsafe::Config::new()
                 .failure_policy(consecutive_failures(FAILURES_MAX, backoff::constant(REST)))
@@ -135,35 +135,10 @@ impl LiveKit {
 
     /// A token that lets the pass's owner into the call's room, and do there what the pass says. `now` is
     /// wall time, which LiveKit goes by.
-    pub fn token(&self, pass: &Pass, now: Timestamp) -> Result<String, MediaError> {
-        let seconds = |it: Timestamp| usize::try_from(it.0.div_euclid(1000)).unwrap_or(0);
-        let metadata = serde_json::json!({
-            "userId": pass.user.as_str(),
-            "callId": pass.call.to_string(),
-            "role": pass.role.as_str(),
-        });
-        let claims = Claims {
-            exp: seconds(now.plus(self.settings.token_ttl)),
-            nbf: seconds(now.minus(CLOCK_SKEW)),
-            iss: self.settings.key.as_ref().to_owned(),
-            sub: pass.user.as_str().to_owned(),
-            metadata: metadata.to_string(),
-            video: VideoGrants {
-                room_join: true,
-                room: pass.call.room(),
-                can_publish: Some(true),
-                can_subscribe: Some(true),
-                can_publish_data: Some(false),
-                can_publish_sources: sources(pass.sources)
-                    .into_iter()
-                    .map(|it| it.as_str_name().to_ascii_lowercase())
-                    .collect(),
-                ..VideoGrants::default()
-            },
-            ..Claims::default()
-        };
-        encode(&Header::new(Algorithm::HS256), &claims, &self.signing)
-            .map_err(|cause| MediaError::caused("making a token", Kind::Refused, cause))
+    pub fn token(&self, pass: &Pass, now: Timestamp) -> String {
+        let seconds = |it: Timestamp| it.0.div_euclid(1000);
+        let (from, until) = (now.minus(CLOCK_SKEW), now.plus(self.settings.token_ttl));
+        self.grants.token(pass, Validity { from: seconds(from), until: seconds(until) })
     }
 
     /// Makes a room; one that is there already stays as it is.
@@ -353,6 +328,8 @@ fn gone_is_fine(outcome: Result<(), MediaError>) -> Result<(), MediaError> {
 
 #[cfg(test)]
 mod tests {
+    use livekit_api::access_token::VideoGrants;
+
     use super::*;
     use crate::call::state::{MediaPath, Role};
     use crate::config::Config;
@@ -384,7 +361,7 @@ mod tests {
             (true, true, vec!["microphone", "camera", "screen_share", "screen_share_audio"]),
         ] {
             let livekit = livekit();
-            let token = livekit.token(&pass(camera, screen), now).unwrap();
+            let token = livekit.token(&pass(camera, screen), now);
             let verifier = TokenVerifier::with_api_key("key", "a secret of at least 32 characters");
             let claims = verifier.verify(&token).unwrap();
             let ttl = i64::try_from(claims.exp).unwrap() - now.0 / 1000;

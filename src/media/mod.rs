@@ -1,12 +1,13 @@
 //! How media gets from one person to another: tickets, and the servers that help through firewalls.
 //!
 //! A call's media flows through a LiveKit room where there is such a server ([`livekit`]: rooms and
-//! tokens, [`webhook`]: what it reports, [`egress`]: recordings), and else from peer to peer over the
+//! tokens ([`grant`]), [`webhook`]: what it reports, [`egress`]: recordings), and else from peer to peer over the
 //! `webrtc:*` relay: a [`Ticket`] then names the room and the user and carries no token. [`ice`] lists
 //! the STUN and TURN servers, [`probe`] asks whether one is there.
 
 pub mod egress;
 pub mod error;
+pub mod grant;
 pub mod guest;
 pub mod ice;
 pub mod livekit;

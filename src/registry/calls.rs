@@ -5,6 +5,7 @@ use std::sync::Arc;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use parking_lot::Mutex;
+use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use crate::call::id::{CallId, UserId};
@@ -26,6 +27,13 @@ struct Live {
     call: Call,
     deadline: Option<Timestamp>,
     signalers: Signalers,
+    told: Option<Told>,
+}
+
+/// The call as it was last told, which holds until it changes or somebody's time in it does.
+struct Told {
+    details: Box<RawValue>,
+    until: Timestamp,
 }
 
 /// The live calls of this node.
@@ -56,7 +64,8 @@ impl Calls {
     pub fn insert<R>(&self, call: Call, then: impl FnOnce(&Call) -> R) -> R {
         let (id, deadline) = (call.id, call.next_deadline());
         let users: Vec<UserId> = call.participants.iter().map(|it| it.user.clone()).collect();
-        let live = Arc::new(Mutex::new(Live { call, deadline, signalers: SmallVec::new() }));
+        let live =
+            Arc::new(Mutex::new(Live { call, deadline, signalers: SmallVec::new(), told: None }));
         let held = live.lock();
         self.live.insert(id, Arc::clone(&live));
         self.deadlines.set(id, None, deadline);
@@ -74,6 +83,7 @@ impl Calls {
     pub fn change<R>(&self, id: CallId, change: impl FnOnce(&mut Call) -> R) -> Option<R> {
         let live = self.find(id)?;
         let mut live = live.lock();
+        live.told = None;
         let known = live.call.participants.len();
         let outcome = change(&mut live.call);
         for new in live.call.participants.iter().skip(known) {
@@ -90,6 +100,27 @@ impl Calls {
         let live = self.find(id)?;
         let live = live.lock();
         Some(read(&live.call))
+    }
+
+    /// What `tell` says of a call at `now`, for whom `allow` lets hear it. As many ask after each event, what was said
+    /// is kept until something in it changes.
+    pub fn tell<E>(
+        &self,
+        id: CallId,
+        now: Timestamp,
+        allow: impl FnOnce(&Call) -> Result<(), E>,
+        tell: impl FnOnce(&Call) -> Result<Box<RawValue>, E>,
+    ) -> Result<Option<Box<RawValue>>, E> {
+        let Some(live) = self.find(id) else { return Ok(None) };
+        let mut live = live.lock();
+        allow(&live.call)?;
+        if let Some(told) = live.told.as_ref().filter(|it| now < it.until) {
+            return Ok(Some(told.details.clone()));
+        }
+        let details = tell(&live.call)?;
+        let until = live.call.times_hold_until(now);
+        live.told = Some(Told { details: details.clone(), until });
+        Ok(Some(details))
     }
 
     /// Looks at every call, in no order.
