@@ -6,7 +6,7 @@ import { Cluster } from '../support/cluster.mjs';
 import { eventually } from '../support/world.mjs';
 
 const CROWD = 200;
-const ROUNDS = 50;
+const ROUNDS = 200;
 const CAP = 8;
 /** With the host as many as one call may ever have. */
 const GUESTS = 63;

@@ -213,10 +213,10 @@ export class Witness {
   /** Does one thing, which has to be done. */
   async #move(one, move) {
     if (move.what === 'invite') this.#free.delete(move.whom);
-    const { refusal, tries } = await this.#make(one, move);
+    const { refusal, isAskedAgain } = await this.#make(one, move);
     assert.equal(refusal, undefined, `${move.what} by ${move.person.id}: ${refusal}`);
     const next = one.known.after(move);
-    one.known = tries > 1 ? next.askedAgain(one.known) : next;
+    one.known = isAskedAgain ? next.askedAgain(one.known) : next;
     this.acknowledged += 1;
   }
 
@@ -231,7 +231,7 @@ export class Witness {
       let known = one.known;
       for (const index of order) {
         // What was refused at last may have been done at a try without an answer.
-        const perhaps = refusals[index] !== undefined && answers[index].tries > 1;
+        const perhaps = refusals[index] !== undefined && answers[index].isAskedAgain;
         if (!perhaps && known.takes(moves[index]) !== (refusals[index] === undefined)) return [];
         known = known.after(moves[index]);
       }
@@ -240,9 +240,9 @@ export class Witness {
     assert.notEqual(orders.length, 0, `${moves.map((it) => it.what)}: ${refusals}, in no order`);
     this.acknowledged += refusals.filter((it) => !it).length;
     const next = orders.length === 1 ? orders[0] : await this.#whichOf(one, orders);
-    one.known = answers.some((it) => it.tries > 1) ? next.askedAgain(one.known) : next;
-    answers.forEach(({ refusal, tries }, index) => {
-      if (refusal && tries > 1) one.known = one.known.perhapsDone(moves[index]);
+    one.known = answers.some((it) => it.isAskedAgain) ? next.askedAgain(one.known) : next;
+    answers.forEach(({ refusal, isAskedAgain }, index) => {
+      if (refusal && isAskedAgain) one.known = one.known.perhapsDone(moves[index]);
     });
   }
 
@@ -259,8 +259,19 @@ export class Witness {
     }
   }
 
-  /** Asks for it, by socket or by request, until there is an answer: the code of a refusal, and after how many tries. */
+  /**
+   * Does it: the code of a refusal, and whether it was asked for more than once. Where a node is killed meanwhile, another may have asked
+   * the dead one, and whoever took over from it, in place of the client.
+   */
   async #make(one, move) {
+    const since = Date.now();
+    const { refusal, tries } = await this.#askFor(one, move);
+    const isKill = ({ at, text }) => at >= since && text.endsWith(' is killed');
+    return { refusal, isAskedAgain: tries > 1 || this.cluster.events.some(isKill) };
+  }
+
+  /** Asks for it, by socket or by request, until there is an answer: the code of a refusal, and after how many tries. */
+  async #askFor(one, move) {
     const { path } = MOVES[move.what];
     if (!path) return this.#insistBySocket(one, move);
     const bySocket = move.person.device?.isConnected && Math.random() < 0.5;

@@ -287,9 +287,15 @@ impl App {
         begin(async move {
             let done = Box::pin(app.answer(&from, call, &user, errand)).await;
             let Some(cluster) = app.cluster() else { return };
+            let has_moved = matches!(done, Err(AppError::Moved));
             let reply = serde_json::to_vec(&Reply::of(done)).unwrap_or_default();
             let reply = Bytes::from(reply);
-            cluster.commands.answered.insert(id, Answered::With(reply.clone()));
+            if has_moved {
+                // Nothing was done, and it will be asked again: it may be here by then.
+                cluster.commands.answered.remove(&id);
+            } else {
+                cluster.commands.answered.insert(id, Answered::With(reply.clone()));
+            }
             cluster.tell(&from, cluster.letter(About::Answer, id, call, reply));
         });
     }
