@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run cluster build web setup test lint bench bench-paths bench-cluster loadtest chromium postgres livekit toxiproxy coturn redis nginx haproxy
+.PHONY: help flamegraphs perf run cluster build web setup test lint bench bench-paths bench-curves bench-cluster loadtest chromium postgres livekit k6 toxiproxy coturn redis nginx haproxy
 
 PORT ?= 3003
 DATA_DIR ?= ./data
@@ -15,7 +15,7 @@ TEST_PACKAGES := $(wildcard tests/package-lock.json tests/*/package-lock.json)
 # Formatted as the page is.
 FORMATTED := tests/run.mjs tests/play.mjs 'tests/support/*.mjs' 'tests/service/*.mjs' 'tests/postgres/*.mjs' \
   'tests/livekit/*.mjs' 'tests/coturn/*.mjs' 'tests/redis/*.mjs' 'tests/cluster/*.mjs' \
-  'benches/*.mjs' 'benches/cluster/*.mjs'
+  'benches/*.mjs' 'benches/cluster/*.mjs' 'loadtest/*.mjs' 'loadtest/*.js' 'loadtest/lib/*.js' 'flamegraphs/*.mjs'
 # Where `npm ci` leaves word of what it installed.
 installed = $(patsubst %package-lock.json,%node_modules/.package-lock.json,$(1))
 
@@ -80,6 +80,9 @@ coturn:
 redis:
 	$(call debian,redis-server ip,redis-server iproute2,the tests with Redis)
 
+perf:
+	$(call debian,perf,linux-perf,the flamegraphs)
+
 nginx:
 	$(call debian,nginx,nginx-light,the tests with load balancers)
 
@@ -90,6 +93,8 @@ livekit: .cache/livekit/server
 
 toxiproxy: .cache/toxiproxy/server
 
+k6: .cache/k6/k6
+
 .cache/livekit/server: SOURCE := github.com/livekit/livekit-server/cmd/server@v1.11.0
 .cache/toxiproxy/server: SOURCE := github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0
 # Each in a folder of its own: both call their program `server`.
@@ -97,6 +102,14 @@ toxiproxy: .cache/toxiproxy/server
 	@command -v go >/dev/null || { echo "go is missing: install Go to build $* for the tests with it"; exit 1; }
 	@echo "Building $* for the tests with it: about a minute"
 	GOBIN=$(CURDIR)/.cache/$* go install $(SOURCE)
+
+.cache/inferno/bin/inferno-flamegraph:
+	cargo install inferno --version 0.12.7 --locked --root $(CURDIR)/.cache/inferno
+
+.cache/k6/k6:
+	@command -v go >/dev/null || { echo "go is missing: install Go to build k6 for the load tests"; exit 1; }
+	@echo "Building k6 for the load tests: about two minutes"
+	GOBIN=$(CURDIR)/.cache/k6 go install go.k6.io/k6@v1.8.1
 
 setup: web $(call installed,$(TEST_PACKAGES)) $(if $(wildcard web/tests/*.test.mjs),chromium) \
   $(if $(wildcard tests/postgres/*.test.mjs),postgres toxiproxy) \
@@ -123,7 +136,7 @@ lint: $(call installed,$(WEB)) ## formatting, clippy, docs, the page's own check
 
 bench: ## the benches
 	cargo bench --locked
-	$(MAKE) bench-paths bench-cluster
+	$(MAKE) bench-paths bench-curves bench-cluster
 
 bench-paths: $(call installed,$(wildcard tests/package-lock.json)) livekit ## each hot path against the least it can cost
 	cargo build --release --locked
@@ -132,13 +145,23 @@ bench-paths: $(call installed,$(wildcard tests/package-lock.json)) livekit ## ea
 	ulimit -n "$$(ulimit -Hn)"; \
 	CALL_SERVICE_BIN=$(abspath $(CARGO_TARGET_DIR))/release/call-service node benches/paths.mjs
 
+bench-curves: $(call installed,$(wildcard tests/package-lock.json)) ## how costs grow with live calls and sockets, and how soon a service is back
+	cargo build --release --locked
+	cargo build --release --locked --example load
+	ulimit -n "$$(ulimit -Hn)"; \
+	CALL_SERVICE_BIN=$(abspath $(CARGO_TARGET_DIR))/release/call-service node benches/curves.mjs
+
 bench-cluster: $(call installed,$(wildcard tests/package-lock.json)) postgres redis ## what 1, 3 and 6 nodes take
 	cargo build --release --locked
 	@# Apart from it: what examples and tests need beyond that would be in the program else.
 	cargo build --release --locked --example bus_trips
 	CALL_SERVICE_BIN=$(abspath $(CARGO_TARGET_DIR))/release/call-service node benches/cluster.mjs
 
-loadtest: ## what an idle, authenticated websocket costs; k6 scripts where they and k6 are there
-	cargo run --release --locked --example idle_sockets
-	@if [ -d loadtest ] && command -v k6 >/dev/null; then for it in loadtest/*.js; do k6 run "$$it"; done; \
-	else echo "no k6 scripts, or no k6 here: left out"; fi
+flamegraphs: $(call installed,$(wildcard tests/package-lock.json)) livekit perf .cache/inferno/bin/inferno-flamegraph ## where processor time goes on each hot path
+	cargo build --release --locked
+	cargo build --release --locked --example load
+	CALL_SERVICE_BIN=$(abspath $(CARGO_TARGET_DIR))/release/call-service node flamegraphs/make.mjs
+
+loadtest: $(call installed,$(wildcard tests/package-lock.json)) k6 postgres redis livekit ## k6, smoke to spike, against SQLite alone and a whole deployment
+	cargo build --release --locked
+	CALL_SERVICE_BIN=$(abspath $(CARGO_TARGET_DIR))/release/call-service K6=$(CURDIR)/.cache/k6/k6 node loadtest/run.mjs

@@ -9,37 +9,15 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { LiveKit } from '../tests/support/livekit.mjs';
 import { freePort } from '../tests/support/servers.mjs';
-import { fastBinary, OUTPUT, ROOT, SECRET, startService } from '../tests/support/service.mjs';
-import { tokenFor } from '../tests/support/tokens.mjs';
+import { fastBinary, OUTPUT, startService } from '../tests/support/service.mjs';
 import { circumstances } from './circumstances.mjs';
+import { ask, call, LOAD, load, median, PRODUCTION, serverOf } from './load.mjs';
 
 const SECONDS = Number(process.env.SECONDS ?? 3);
 /** How often the floor and the service are measured, one after the other: what counts is the middle one. */
 const TURNS = Number(process.env.TURNS ?? 3);
-const LOAD = join(process.env.CARGO_TARGET_DIR ?? join(ROOT, 'target'), 'release/examples/load');
-
-const SETTINGS = {
-  // As in production, but for rates: all clients are at one address.
-  LOG_LEVEL: 'info',
-  METRICS_PORT: '0',
-  RATE_LIMITS: 'off',
-  RECONNECT_GRACE: '3600',
-  STUN_SERVER_URL: 'stun:stun.example:3478',
-};
 
 const note = (text) => process.stderr.write(`${text}\n`);
-
-/** Runs a command of `load` on a server: its figures. */
-async function load({ address, pid, secret }, [command, ...args], input) {
-  const on = ['--address', address, '--pid', pid, '--secret', secret];
-  const child = spawn(LOAD, [command, ...on, ...args].map(String), { stdio: ['pipe', 'pipe', 'pipe'] });
-  const said = { stdout: '', stderr: '' };
-  for (const name of ['stdout', 'stderr']) child[name].on('data', (it) => (said[name] += it));
-  child.stdin.end(input?.map((it) => JSON.stringify(it)).join('\n'));
-  const [code] = await once(child, 'close');
-  if (code !== 0) throw new Error(`load ${command}: ${said.stderr}`);
-  return JSON.parse(said.stdout);
-}
 
 /** A floor, as a server. */
 async function floor(kind) {
@@ -66,60 +44,30 @@ async function floor(kind) {
 
 /** The service, as a server. */
 async function service(env = {}) {
-  const it = await startService({ env: { ...SETTINGS, ...env }, program: fastBinary() });
-  return {
-    address: it.addresses.PORT,
-    pid: it.pid,
-    secret: SECRET,
-    url: it.url,
-    stop: () => it.stop(),
-  };
-}
-
-const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
-
-/** Asks the service as `user`. */
-async function ask({ url }, user, method, path, body) {
-  const answer = await fetch(`${url}/api/v1/calls${path}`, {
-    method,
-    headers: { authorization: `Bearer ${tokenFor(user)}`, 'content-type': 'application/json' },
-    body: body && JSON.stringify(body),
-  });
-  const { success, data, error } = await answer.json();
-  if (!success) throw new Error(`${method} ${path}: ${error}`);
-  return data;
-}
-
-let calls = 0;
-
-/** A live call of so many, all of them in it: its id and theirs. */
-async function call(on, people) {
-  calls += 1;
-  const [caller, ...others] = Array.from({ length: people }, (_, index) => `path-${calls}-${index}`);
-  const { call: made } = await ask(on, caller, 'POST', '/start', { type: 'audio', participantIds: others });
-  for (const it of others) await ask(on, it, 'POST', `/${made.id}/join`);
-  return { id: made.id, people: [caller, ...others] };
+  const it = await startService({ env: { ...PRODUCTION, ...env }, program: fastBinary() });
+  return { ...serverOf(it), stop: () => it.stop() };
 }
 
 /** One path: how its floor and the service are measured; `floors` floors are the least it takes. */
 const fixed = (on) => load(on, ['requests', '--seconds', SECONDS], [{ method: 'GET', path: '/', user: 'x' }]);
 const relayed = (args) => ({
   floor: ['floor-relay', (on) => load(on, ['relay', '--bare', '--seconds', SECONDS, ...args])],
-  ours: (on) => load(on, ['relay', '--seconds', SECONDS, ...args]),
+  ours: (on, more = []) => load(on, ['relay', '--seconds', SECONDS, ...args, ...more]),
 });
 const PATHS = [
   {
     name: 'a token',
     livekit: true,
     most: 1.1,
+    steady: { ms: 2, of: 'p99' },
     floor: [
       'floor-http',
       (on) => load(on, ['requests', '--seconds', SECONDS], [{ method: 'POST', path: '/token', user: 'x' }]),
     ],
-    ours: async (on) => {
+    ours: async (on, more = []) => {
       const { id, people } = await call(on, 2);
       const requests = people.map((user) => ({ method: 'POST', path: `/api/v1/calls/${id}/token`, user }));
-      const found = await load(on, ['requests', '--seconds', SECONDS], requests);
+      const found = await load(on, ['requests', '--seconds', SECONDS, ...more], requests);
       await ask(on, people[0], 'POST', `/${id}/end`);
       return found;
     },
@@ -144,9 +92,10 @@ const PATHS = [
       'floor-http',
       (on) => load(on, ['requests', '--seconds', SECONDS], [{ method: 'POST', path: '/token', user: 'x' }]),
     ],
-    ours: (on) => load(on, ['lives', '--seconds', SECONDS]),
+    steady: { ms: 5, of: 'stepP99', name: 'its start' },
+    ours: (on, more = []) => load(on, ['lives', '--seconds', SECONDS, ...more]),
   },
-  { name: 'a relayed candidate (330 B), window 1', most: 1.1, ...relayed([]) },
+  { name: 'a relayed candidate (330 B), window 1', most: 1.1, steady: { ms: 2, of: 'p99' }, ...relayed([]) },
   {
     name: 'a relayed candidate (330 B), 5,000 a second',
     most: 1.1,
@@ -186,7 +135,32 @@ async function measured(path, env) {
     const [a, b] = [found.floor, found.ours].map((it) => it.at(-1).cpuUs.toFixed(2));
     note(`  ${path.name}: ${a} and ${b} us`);
   }
+  if (path.steady) found.steady = await steady(path, found, env);
   return found;
+}
+
+/** Of what the machine can do, load and all: this much is asked for, whatever comes back when. */
+const STEADY = 0.7;
+
+/** How long the slowest of a hundred wait under a load that leaves room, microseconds: the middle one of some turns. */
+async function steady(path, { ours }, env) {
+  const rate = Math.round(STEADY * median(ours.map((it) => it.rate)));
+  const turns = [];
+  for (let turn = 0; turn < TURNS; turn += 1) {
+    const found = await alone(
+      () => service(env),
+      (on) => path.ours(on, ['--rate', rate]),
+    );
+    turns.push(found[path.steady.of]);
+  }
+  const us = median(turns);
+  note(`  ${path.name}, ${rate} a second: p99 ${us} us`);
+  return { rate, us };
+}
+
+function steadyLine(path, { steady: { rate, us } }) {
+  const what = path.steady.name ? `${path.name}, ${path.steady.name}` : path.name;
+  return `| ${what} | ${rate.toLocaleString('en')} | ${cell(us / 1000, 2)} | ${path.steady.ms} |`;
 }
 
 const cell = (number, digits = 1) => (number === undefined || number === null ? '' : number.toFixed(digits));
@@ -222,6 +196,10 @@ console.log(
     '| path | floor, us | ours, us | ratio | at most | a second | p50 / p99 |',
     '| --- | --- | --- | --- | --- | --- | --- |',
     ...chosen.map((it) => row(it, figures[it.name])),
+    '',
+    `| at ${100 * STEADY} % of the load that it can take | a second | p99, ms | at most |`,
+    '| --- | --- | --- | --- |',
+    ...chosen.filter((it) => it.steady).map((it) => steadyLine(it, figures[it.name])),
   ].join('\n'),
 );
 mkdirSync(OUTPUT, { recursive: true });

@@ -21,15 +21,25 @@ struct Inner {
     counting: Cell<bool>,
     over: Cell<bool>,
     times: RefCell<Vec<u32>>,
+    steps: RefCell<Vec<u32>>,
     events: Cell<u64>,
 }
 
 impl Tally {
     /// One is done that began, or was due, then.
     pub(crate) fn done(&self, since: Instant) {
+        self.note(&self.0.times, since);
+    }
+
+    /// The first step of one is done: how long that takes is told apart.
+    pub(crate) fn stepped(&self, since: Instant) {
+        self.note(&self.0.steps, since);
+    }
+
+    fn note(&self, times: &RefCell<Vec<u32>>, since: Instant) {
         if self.0.counting.get() {
             let micros = u32::try_from(since.elapsed().as_micros()).unwrap_or(u32::MAX);
-            self.0.times.borrow_mut().push(micros);
+            times.borrow_mut().push(micros);
         }
     }
 
@@ -60,22 +70,28 @@ impl Tally {
     }
 
     fn figures(&self, lasted: Duration, us: u64, own_us: u64) -> Value {
-        let mut times = self.0.times.borrow_mut();
+        let (mut times, mut steps) = (self.0.times.borrow_mut(), self.0.steps.borrow_mut());
         times.sort_unstable();
+        steps.sort_unstable();
         let count = times.len();
-        let at = |of_thousand: usize| times.get((count * of_thousand / 1000).min(count.max(1) - 1));
         json!({
             "count": count,
             "rate": ratio(count, lasted.as_secs_f64()),
             "cpuUs": ratio_us(us, count),
             "loadUs": ratio_us(own_us, count),
             "share": ratio_us(us, 1) / 1e6 / lasted.as_secs_f64(),
-            "p50": at(500),
-            "p99": at(990),
-            "p999": at(999),
+            "p50": at(&times, 500),
+            "p99": at(&times, 990),
+            "p999": at(&times, 999),
+            "stepP99": at(&steps, 990),
             "eventsEach": ratio_us(self.0.events.get(), count),
         })
     }
+}
+
+/// What so many of a thousand are not above.
+fn at(sorted: &[u32], of_thousand: usize) -> Option<u32> {
+    sorted.get((sorted.len() * of_thousand / 1000).min(sorted.len().max(1) - 1)).copied()
 }
 
 fn ratio(count: usize, seconds: f64) -> f64 {

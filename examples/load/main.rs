@@ -1,6 +1,8 @@
 //! Load for the benches; the floors that the service is held against; and the processor time that a process takes
 //! for an operation meanwhile. Each command prints one line of JSON. `node benches/paths.mjs` runs them in turns.
 
+#![expect(clippy::print_stdout, reason = "what the benches read")]
+
 mod figures;
 mod floors;
 mod http;
@@ -41,6 +43,15 @@ enum Load {
         #[arg(long, default_value_t = 256)]
         clients: usize,
     },
+    /// Start calls of two, join them, and leave them be.
+    Fill {
+        #[command(flatten)]
+        on: On,
+        #[arg(long)]
+        calls: usize,
+        #[arg(long, default_value_t = 256)]
+        clients: usize,
+    },
     /// Pass messages from one of each pair to the other.
     Relay {
         #[command(flatten)]
@@ -57,6 +68,9 @@ enum Load {
         /// Of the floor's kind.
         #[arg(long)]
         bare: bool,
+        /// Stay after the figures are printed, until it is stopped.
+        #[arg(long)]
+        stay: bool,
     },
 }
 
@@ -91,7 +105,6 @@ impl On {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "what the benches read")]
 fn main() -> Result<(), Failure> {
     let load = Load::parse();
     // A server may use all processors; whoever asks it leaves it one.
@@ -112,7 +125,15 @@ async fn run(load: Load) -> Result<Value, Failure> {
         Load::FloorRelay { port } => floors::relay(port).await,
         Load::Requests { on, connections } => http::requests(on, connections).await,
         Load::Lives { on, clients } => lives::run(on, clients).await,
+        Load::Fill { on, calls, clients } => lives::fill(on, calls, clients).await,
         Load::Relay { on, messages } => relay::run(on, messages).await,
-        Load::Idle { on, sockets, bare } => sockets::idle(on, sockets, bare).await,
+        Load::Idle { on, sockets, bare, stay } => {
+            let (found, all) = sockets::idle(&on, sockets, bare).await?;
+            if stay {
+                println!("{found}");
+                sockets::attend(all).await;
+            }
+            Ok(found)
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
+use tokio::task::LocalSet;
 use tokio::time::sleep;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
@@ -64,7 +65,12 @@ pub(crate) async fn next(socket: &mut Socket) -> Result<Utf8Bytes, Failure> {
     }
 }
 
-pub(crate) async fn idle(on: On, sockets: usize, is_bare: bool) -> Result<Value, Failure> {
+/// Opens so many, and says what each costs; they stay open until they are dropped.
+pub(crate) async fn idle(
+    on: &On,
+    sockets: usize,
+    is_bare: bool,
+) -> Result<(Value, Vec<Socket>), Failure> {
     let mut all = Vec::with_capacity(WARM_UP + sockets);
     let (mut before, mut began_us) = (0.0, 0);
     for number in 0..WARM_UP + sockets {
@@ -73,18 +79,24 @@ pub(crate) async fn idle(on: On, sockets: usize, is_bare: bool) -> Result<Value,
             (before, began_us) = (resident_kib(on.pid)?, processor_us(on.pid)?);
         }
         let me = user(number);
-        all.push(if is_bare {
-            bare(&on, &me, &me).await?
-        } else {
-            authenticated(&on, &me).await?
-        });
+        all.push(if is_bare { bare(on, &me, &me).await? } else { authenticated(on, &me).await? });
     }
     let spent_us = processor_us(on.pid)? - began_us;
     sleep(SETTLES).await;
     let count = f64::from(u32::try_from(sockets)?);
-    Ok(json!({
+    let found = json!({
         "count": sockets,
         "kib": (resident_kib(on.pid)? - before) / count,
         "cpuUs": f64::from(u32::try_from(spent_us)?) / count,
-    }))
+    });
+    Ok((found, all))
+}
+
+/// Answers their pings until this process is stopped.
+pub(crate) async fn attend(sockets: Vec<Socket>) {
+    let local = LocalSet::new();
+    for mut socket in sockets {
+        local.spawn_local(async move { while next(&mut socket).await.is_ok() {} });
+    }
+    local.await;
 }
