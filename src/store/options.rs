@@ -50,7 +50,7 @@ pub struct JournalOptions {
     pub batch_bytes_max: usize,
     /// How long to wait before a full disk is tried again.
     pub full_retry: Duration,
-    /// A cap on the database's size in pages of 4 KiB, where one is wanted.
+    /// A cap on the database's size in pages, where one is wanted.
     pub file_pages_max: Option<u32>,
 }
 

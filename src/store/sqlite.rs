@@ -291,6 +291,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::store::connection::PAGE_BYTES;
     use crate::store::fixture;
     use crate::store::options::JournalOptions;
 
@@ -343,7 +344,8 @@ mod tests {
             .unwrap();
         drop(connection);
         let mut bytes = fs::read(file).unwrap();
-        bytes[(page - 1) * 4_096..page * 4_096].fill(0x5a);
+        let size = usize::try_from(PAGE_BYTES).unwrap();
+        bytes[(page - 1) * size..page * size].fill(0x5a);
         fs::write(file, bytes).unwrap();
     }
 
