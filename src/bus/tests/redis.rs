@@ -1,7 +1,9 @@
 //! The way over a real Redis, which `TEST_REDIS_URL` names (`tests/redis/bus.test.mjs` starts several).
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use tokio::time::{sleep, timeout};
 
 use super::{behaves, call, letter, next_letter, state};
 use crate::bus::directory::{Bus, Mailbox, State};
@@ -23,7 +25,15 @@ pub(super) fn settings() -> Settings {
 }
 
 pub(super) async fn open(name: &str) -> (Bus, Mailbox) {
-    Bus::connect(&settings(), NodeId::fresh(name).unwrap()).await.unwrap()
+    let (bus, mailbox) = Bus::connect(&settings(), NodeId::fresh(name).unwrap()).await.unwrap();
+    // A start does not wait for a cluster to say which slots are whose.
+    let well = async {
+        while !bus.is_well() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), well).await.unwrap();
+    (bus, mailbox)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
