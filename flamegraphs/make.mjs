@@ -60,9 +60,11 @@ async function draw(name, on) {
     const stacks = run('perf', ['script', '-i', data, '--no-inline']);
     const folded = run(inferno('inferno-collapse-perf'), ['--all'], { input: stacks });
     const title = `${name}: ${cpuUs.toFixed(1)} us of processor time each`;
-    const svg = run(inferno('inferno-flamegraph'), ['--title', title, '--minwidth', '0.2', '--hash'], {
+    const drawn = run(inferno('inferno-flamegraph'), ['--title', title, '--minwidth', '0.2', '--hash'], {
       input: folded,
     });
+    // inferno's script, which zooms and searches, is left out: what is kept here is a picture, with the names of all frames in it.
+    const svg = `${drawn}`.replace(/<script[^]*?<\/script>/g, '').replace(' onload="init(evt)"', '');
     const file = join(ROOT, 'flamegraphs', `${name}${process.env.NAME ?? ''}.svg`);
     writeFileSync(file, svg);
     console.log(`${file}: ${title}, ${Math.round(readFileSync(file).length / 1024)} KiB`);
