@@ -34,3 +34,9 @@ export function circumstances(settings) {
 }
 
 export const redisVersion = () => said('redis-server', '--version').replace(/ sha=.*/, '');
+
+/** The same for whoever reads it: a line each. */
+export const inLines = (where) =>
+  Object.entries(where)
+    .map(([name, it]) => `${name}: ${typeof it === 'string' ? it : JSON.stringify(it)}`)
+    .join('\n');

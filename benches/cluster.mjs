@@ -6,7 +6,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Cluster } from '../tests/support/cluster.mjs';
 import { OUTPUT } from '../tests/support/service.mjs';
-import { circumstances, redisVersion } from './circumstances.mjs';
+import { circumstances, inLines, redisVersion } from './circumstances.mjs';
 import { asking } from './cluster/asking.mjs';
 import { background } from './cluster/cost.mjs';
 import { bus } from './cluster/bus.mjs';
@@ -86,11 +86,7 @@ function computed(figures, { build }) {
 }
 
 const where = { ...circumstances({ SECONDS, CALLS, SEATS, WINDOW }), redis: redisVersion() };
-console.log(
-  Object.entries(where)
-    .map(([name, it]) => `${name}: ${typeof it === 'string' ? it : JSON.stringify(it)}`)
-    .join('\n'),
-);
+console.log(inLines(where));
 const figures = {};
 for (const nodes of NODES) figures[nodes] = await trial(nodes);
 console.log(

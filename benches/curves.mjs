@@ -7,7 +7,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fastBinary, OUTPUT, startService } from '../tests/support/service.mjs';
-import { circumstances } from './circumstances.mjs';
+import { circumstances, inLines } from './circumstances.mjs';
 import { call, LOAD, load, median, PRODUCTION, serverOf } from './load.mjs';
 
 const list = (name, other) => (process.env[name] ?? other).split(',').map(Number);
@@ -128,9 +128,7 @@ const sockets = await series(SOCKETS, amongSockets);
 const restarts = await series(RESTARTS, restart);
 console.log(
   [
-    Object.entries(where)
-      .map(([name, value]) => `${name}: ${typeof value === 'string' ? value : JSON.stringify(value)}`)
-      .join('\n'),
+    inLines(where),
     table('with so many live calls', calls),
     table('with so many idle sockets', sockets),
     `KiB of an idle socket: ${sockets.map(([count, { kib }]) => `${kib.toFixed(2)} of ${count.toLocaleString('en')}`).join(', ')}`,

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { LiveKit } from '../tests/support/livekit.mjs';
 import { freePort } from '../tests/support/servers.mjs';
 import { fastBinary, OUTPUT, startService } from '../tests/support/service.mjs';
-import { circumstances } from './circumstances.mjs';
+import { circumstances, inLines } from './circumstances.mjs';
 import { ask, call, LOAD, load, median, PRODUCTION, serverOf } from './load.mjs';
 
 const SECONDS = Number(process.env.SECONDS ?? 3);
@@ -189,9 +189,7 @@ try {
 }
 console.log(
   [
-    Object.entries(where)
-      .map(([name, value]) => `${name}: ${typeof value === 'string' ? value : JSON.stringify(value)}`)
-      .join('\n'),
+    inLines(where),
     '',
     '| path | floor, us | ours, us | ratio | at most | a second | p50 / p99 |',
     '| --- | --- | --- | --- | --- | --- | --- |',

@@ -6,7 +6,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { circumstances } from '../benches/circumstances.mjs';
+import { circumstances, inLines } from '../benches/circumstances.mjs';
 import { Cluster } from '../tests/support/cluster.mjs';
 import { LiveKit } from '../tests/support/livekit.mjs';
 import { fastBinary, OUTPUT, ROOT, SECRET, startService } from '../tests/support/service.mjs';
@@ -125,11 +125,7 @@ const asked = process.argv.slice(2);
 const chosen = SCRIPTS.filter(({ name }) => asked.length === 0 || asked.some((it) => name.includes(it)));
 mkdirSync(OUTPUT, { recursive: true });
 const where = circumstances({});
-const lines = [
-  Object.entries(where)
-    .map(([name, it]) => `${name}: ${typeof it === 'string' ? it : JSON.stringify(it)}`)
-    .join('\n'),
-];
+const lines = [inLines(where)];
 const figures = {};
 let failed = 0;
 for (const [deployment, begin] of DEPLOYMENTS) {
