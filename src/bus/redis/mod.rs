@@ -91,8 +91,10 @@ impl Bus {
         let (inbox, mailbox) = Inbox::new();
         let (outbox, queue) = Outbox::new();
         let (prefix, health) = (Arc::clone(&settings.prefix), Health::default());
+        // A cluster's client refuses scripts until it knows which slots are whose: whatever is asked before
+        // the first answer fails at once.
+        health.commands.put_out();
         if away {
-            health.commands.put_out();
             health.letters.put_out();
             tracing::warn!("Redis is away; this node starts without it");
         }
@@ -105,7 +107,7 @@ impl Bus {
         ];
         let port = Redis(Arc::new(Open { shared, tasks }));
         if !away {
-            drop(timeout_at(until, port.begun()).await);
+            drop(timeout_at(until, port.begun(&me)).await);
         }
         Ok((Self { me, port: Port::Redis(port) }, mailbox))
     }
@@ -141,10 +143,15 @@ impl Redis {
         self.0.shared.outbox.put(to, letter)
     }
 
-    async fn begun(&self) {
+    /// Until all is well; `me` beats for the first time.
+    async fn begun(&self, me: &NodeId) {
         let mut clock = interval(START_LOOK);
         while !self.is_well() {
             clock.tick().await;
+            if self.0.shared.health.commands.is_away() {
+                let name: &[&[u8]] = &[me.as_str().as_bytes()];
+                drop(self.ask(Script::Beat, "nodes", name).await);
+            }
         }
     }
 }

@@ -26,9 +26,9 @@ pub(super) fn settings() -> Settings {
 
 pub(super) async fn open(name: &str) -> (Bus, Mailbox) {
     let (bus, mailbox) = Bus::connect(&settings(), NodeId::fresh(name).unwrap()).await.unwrap();
-    // A start does not wait for a cluster to say which slots are whose.
+    // A start waits for two seconds, which a busy machine may take.
     let well = async {
-        while !bus.is_well() {
+        while bus.beat().await.is_err() || !bus.is_well() {
             sleep(Duration::from_millis(10)).await;
         }
     };
