@@ -145,6 +145,7 @@ pub async fn run(
     if timeout(patience.saturating_sub(began.elapsed()), ports.join_all()).await.is_err() {
         tracing::warn!("requests that did not end in time were cut off");
     }
+    app.retire(began + patience).await;
     drop(work);
     let left = patience.saturating_sub(began.elapsed());
     app.write_rest(left.min(LAST_ROWS_WAIT)).await;

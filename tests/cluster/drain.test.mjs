@@ -12,8 +12,23 @@ const SOCKETS = 40;
 /** In so many pieces of time of that length, milliseconds, sockets have to go at least: not all at once. */
 const PIECE_MS = 250;
 const PIECES_MIN = 4;
+/** Of those who are let go: in a call at another node. */
+const GUESTS = 7;
+/** How often somebody in that call is heard of, and how late what happens may be known, milliseconds. */
+const TOGGLE_MS = 200;
+const LATE_MS = 500;
 
 const cluster = await Cluster.start({ env: LIFE_ENV });
+
+/** Does it again and again until that is over. */
+async function until(over, work) {
+  let going = true;
+  over.finally(() => (going = false));
+  for (let turn = 0; going; turn += 1) {
+    await work(turn);
+    await pause(TOGGLE_MS);
+  }
+}
 
 test(
   'a node that is told to stop hands over its calls, spreads its clients, and exits 0',
@@ -26,9 +41,16 @@ test(
     const ringing = await x.start(y);
     await deviceY.until('call:incoming', { callId: ringing.id });
     const crowd = await cluster.connectedAt(...Array(SOCKETS).fill(0));
+    const [[host, hostDevice]] = await cluster.connectedAt(1);
+    const guests = crowd.slice(0, GUESTS);
+    const party = await host.start(guests.map(([guest]) => guest));
+    for (const [guest] of guests) await guest.join(party);
     const node = cluster.node(0);
     const since = Date.now();
     const stopping = node.stop();
+    const toggling = until(stopping, async (turn) => {
+      await hostDevice.do('call:toggle_audio', { callId: party.id, enabled: turn % 2 === 0 });
+    });
     const ready = await eventually(
       'it says that it drains',
       async () => {
@@ -44,9 +66,10 @@ test(
     assert.deepEqual([refused.status, refused.body.code], [503, 'draining']);
     assert.ok(Number(refused.headers.get('retry-after')) >= 1);
     // Elsewhere one starts, also towards somebody who is still there.
-    await one.at(1).end(await one.at(1).start(crowd[0][0]));
+    await one.at(1).end(await one.at(1).start(crowd.at(-1)[0]));
     const tookMs = await stopping;
     context.diagnostic(`it stopped in ${tookMs} ms`);
+    await toggling;
 
     const gone = crowd.map(([, device]) =>
       device.log.find((it) => it.event === 'disconnect' && it.at >= since),
@@ -55,6 +78,26 @@ test(
     const pieces = new Set(gone.map((it) => Math.floor(it.at / PIECE_MS)));
     assert.ok(pieces.size >= PIECES_MIN, `all went in ${pieces.size} pieces of ${PIECE_MS} ms`);
     await Promise.all(crowd.map(([, device]) => device.synced({ since })));
+    const told = hostDevice.log.filter((it) => it.event === 'call:participant_updated' && it.at >= since);
+    for (const [index, [guest, device]] of guests.entries()) {
+      const left = gone[index].at;
+      const lost = told.find(
+        ({ data, at }) =>
+          data.userId === guest.id &&
+          data.participant.connectionState === 'reconnecting' &&
+          at < left - LATE_MS,
+      );
+      assert.equal(lost, undefined, 'who is still there does not count as lost');
+      const [expected, heard] = [told, device.log].map((log) =>
+        log.filter((it) => it.event === 'call:participant_updated' && it.data.userId === host.id),
+      );
+      for (const { data, at } of expected.filter((it) => it.at < left - LATE_MS))
+        assert.ok(
+          heard.some((it) => it.data.seq === data.seq && it.at <= left),
+          `${data.seq}, told ${left - at} ms before it went, is heard there`,
+        );
+    }
+    await host.end(party);
     const synced = await deviceA.synced({ since });
     assert.deepEqual(
       synced.calls.map((it) => it.call.id),

@@ -158,8 +158,11 @@ impl App {
     }
 
     /// Gives all calls to other nodes, for at most until `deadline`; those that nobody takes stay in the local file.
+    /// This node still counts as there: its sockets are not gone yet, and hear what goes on at the others.
     pub async fn hand_over(self: &Arc<Self>, deadline: Instant) {
-        let Some(cluster) = self.cluster() else { return };
+        if self.cluster().is_none() {
+            return;
+        }
         let mut calls = Vec::new();
         self.calls.each(|it| calls.push(it.id));
         let count = calls.len();
@@ -174,7 +177,16 @@ impl App {
         let done = timeout_at(deadline, work).await.is_ok();
         let left = self.calls.len();
         tracing::info!(calls = count, left, done, "calls are handed over");
-        if left == 0 && cluster.keeping.behind() == 0 {
+    }
+
+    /// Says that this node is no more, once nobody is connected to it; not where it still has calls, so that others take
+    /// them over.
+    pub async fn retire(self: &Arc<Self>, deadline: Instant) {
+        let Some(cluster) = self.cluster() else { return };
+        if !self.calls.is_empty() {
+            self.hand_over(deadline).await;
+        }
+        if self.calls.is_empty() && cluster.keeping.behind() == 0 {
             cluster.peers.retire();
             drop(cluster.bus.forget_node(cluster.me()).await);
         }
