@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help flamegraphs perf run cluster build web setup test lint bench bench-paths bench-curves bench-cluster loadtest chromium postgres livekit k6 toxiproxy coturn redis nginx haproxy
+.PHONY: help flamegraphs perf valgrind run cluster build web setup test lint bench bench-paths bench-curves bench-history bench-cluster instructions loadtest chromium postgres livekit k6 toxiproxy coturn redis nginx haproxy
 
 PORT ?= 3003
 DATA_DIR ?= ./data
@@ -15,7 +15,7 @@ TEST_PACKAGES := $(wildcard tests/package-lock.json tests/*/package-lock.json)
 # Formatted as the page is.
 FORMATTED := tests/run.mjs tests/play.mjs 'tests/support/*.mjs' 'tests/service/*.mjs' 'tests/postgres/*.mjs' \
   'tests/livekit/*.mjs' 'tests/coturn/*.mjs' 'tests/redis/*.mjs' 'tests/cluster/*.mjs' \
-  'benches/*.mjs' 'benches/cluster/*.mjs' 'loadtest/*.mjs' 'loadtest/*.js' 'loadtest/lib/*.js' 'flamegraphs/*.mjs'
+  'benches/*.mjs' 'benches/cluster/*.mjs' 'benches/peers/*.mjs' 'loadtest/*.mjs' 'loadtest/*.js' 'loadtest/lib/*.js' 'flamegraphs/*.mjs'
 # Where `npm ci` leaves word of what it installed.
 installed = $(patsubst %package-lock.json,%node_modules/.package-lock.json,$(1))
 
@@ -80,6 +80,9 @@ coturn:
 redis:
 	$(call debian,redis-server ip,redis-server iproute2,the tests with Redis)
 
+valgrind:
+	$(call debian,valgrind vgdb,valgrind,counting instructions)
+
 perf:
 	$(call debian,perf,linux-perf,the flamegraphs)
 
@@ -136,14 +139,20 @@ lint: $(call installed,$(WEB)) ## formatting, clippy, docs, the page's own check
 
 bench: ## the benches
 	cargo bench --locked
-	$(MAKE) bench-paths bench-curves bench-cluster
+	$(MAKE) bench-paths bench-curves bench-history bench-cluster
 
-bench-paths: $(call installed,$(wildcard tests/package-lock.json)) livekit ## each hot path against the least it can cost
+bench-paths: $(call installed,$(wildcard tests/package-lock.json benches/peers/package-lock.json)) livekit redis postgres ## each hot path against the least it can cost
 	cargo build --release --locked
 	@# Apart from it, as below.
 	cargo build --release --locked --example load
+	cargo build --release --locked --manifest-path benches/peers/socketioxide/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/peers
 	ulimit -n "$$(ulimit -Hn)"; \
 	CALL_SERVICE_BIN=$(abspath $(CARGO_TARGET_DIR))/release/call-service node benches/paths.mjs
+
+bench-history: $(call installed,$(wildcard tests/package-lock.json)) postgres ## a year of history: pages of it, and what goes on beside it
+	cargo build --release --locked
+	cargo build --release --locked --example load
+	CALL_SERVICE_BIN=$(abspath $(CARGO_TARGET_DIR))/release/call-service node benches/history.mjs
 
 bench-curves: $(call installed,$(wildcard tests/package-lock.json)) ## how costs grow with live calls and sockets, and how soon a service is back
 	cargo build --release --locked
@@ -156,6 +165,10 @@ bench-cluster: $(call installed,$(wildcard tests/package-lock.json)) postgres re
 	@# Apart from it: what examples and tests need beyond that would be in the program else.
 	cargo build --release --locked --example bus_trips
 	CALL_SERVICE_BIN=$(abspath $(CARGO_TARGET_DIR))/release/call-service node benches/cluster.mjs
+
+instructions: $(call installed,$(wildcard tests/package-lock.json)) livekit valgrind ## what each hot path executes, against its budget
+	cargo build --release --locked
+	CALL_SERVICE_BIN=$(abspath $(CARGO_TARGET_DIR))/release/call-service node benches/instructions.mjs
 
 flamegraphs: $(call installed,$(wildcard tests/package-lock.json)) livekit perf .cache/inferno/bin/inferno-flamegraph ## where processor time goes on each hot path
 	cargo build --release --locked

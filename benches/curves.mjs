@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fastBinary, OUTPUT, startService } from '../tests/support/service.mjs';
 import { circumstances, inLines } from './circumstances.mjs';
+import { publish } from './readme.mjs';
 import { call, LOAD, load, median, PRODUCTION, serverOf } from './load.mjs';
 
 const list = (name, other) => (process.env[name] ?? other).split(',').map(Number);
@@ -126,15 +127,14 @@ const where = circumstances({ SECONDS, TURNS });
 const calls = await series(CALLS, amongCalls);
 const sockets = await series(SOCKETS, amongSockets);
 const restarts = await series(RESTARTS, restart);
-console.log(
-  [
-    inLines(where),
-    table('with so many live calls', calls),
-    table('with so many idle sockets', sockets),
-    `KiB of an idle socket: ${sockets.map(([count, { kib }]) => `${kib.toFixed(2)} of ${count.toLocaleString('en')}`).join(', ')}`,
-    `Seconds until it takes requests after a kill: ${restarts.map(([count, s]) => `${s.toFixed(2)} with ${count.toLocaleString('en')} live calls`).join(', ')}`,
-  ].join('\n\n'),
-);
+const tables = [
+  table('with so many live calls', calls),
+  table('with so many idle sockets', sockets),
+  `KiB of an idle socket: ${sockets.map(([count, { kib }]) => `${kib.toFixed(2)} of ${count.toLocaleString('en')}`).join(', ')}.`,
+  `Seconds until a service that was killed takes requests again: ${restarts.map(([count, s]) => `${s.toFixed(2)} with ${count.toLocaleString('en')} live calls`).join(', ')}.`,
+].join('\n\n');
+console.log(`${inLines(where)}\n\n${tables}`);
+publish('bench-curves', where, [tables]);
 mkdirSync(OUTPUT, { recursive: true });
 writeFileSync(
   join(OUTPUT, 'bench-curves.json'),

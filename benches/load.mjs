@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { ROOT, SECRET } from '../tests/support/service.mjs';
 import { tokenFor } from '../tests/support/tokens.mjs';
 
-export const LOAD = join(process.env.CARGO_TARGET_DIR ?? join(ROOT, 'target'), 'release/examples/load');
+export const TARGET = process.env.CARGO_TARGET_DIR ?? join(ROOT, 'target');
+export const LOAD = join(TARGET, 'release/examples/load');
 
 /** As in production, but for rates: all clients are at one address. */
 export const PRODUCTION = {
@@ -27,14 +28,18 @@ export const serverOf = (service) => ({
 });
 
 /** Runs a command of `load` on a server: its figures. */
-export async function load({ address, pid, secret }, [command, ...args], input) {
-  const on = ['--address', address, '--pid', pid, '--secret', secret];
-  const child = spawn(LOAD, [command, ...on, ...args].map(String), { stdio: ['pipe', 'pipe', 'pipe'] });
+export function load({ address, pid, secret }, [command, ...args], input) {
+  return figured([command, '--address', address, '--pid', pid, '--secret', secret, ...args], input);
+}
+
+/** Runs any command of `load`: its figures. */
+export async function figured(words, input) {
+  const child = spawn(LOAD, words.map(String), { stdio: ['pipe', 'pipe', 'pipe'] });
   const said = { stdout: '', stderr: '' };
   for (const name of ['stdout', 'stderr']) child[name].on('data', (it) => (said[name] += it));
   child.stdin.end(input?.map((it) => JSON.stringify(it)).join('\n'));
   const [code] = await once(child, 'close');
-  if (code !== 0) throw new Error(`load ${command}: ${said.stderr}`);
+  if (code !== 0) throw new Error(`load ${words[0]}: ${said.stderr}`);
   return JSON.parse(said.stdout);
 }
 

@@ -7,11 +7,13 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Cluster } from '../tests/support/cluster.mjs';
 import { LiveKit } from '../tests/support/livekit.mjs';
 import { freePort } from '../tests/support/servers.mjs';
-import { fastBinary, OUTPUT, startService } from '../tests/support/service.mjs';
+import { fastBinary, OUTPUT, ROOT, startService } from '../tests/support/service.mjs';
 import { circumstances, inLines } from './circumstances.mjs';
-import { ask, call, LOAD, load, median, PRODUCTION, serverOf } from './load.mjs';
+import { publish } from './readme.mjs';
+import { ask, call, figured, LOAD, load, median, PRODUCTION, serverOf, TARGET } from './load.mjs';
 
 const SECONDS = Number(process.env.SECONDS ?? 3);
 /** How often the floor and the service are measured, one after the other: what counts is the middle one. */
@@ -19,10 +21,11 @@ const TURNS = Number(process.env.TURNS ?? 3);
 
 const note = (text) => process.stderr.write(`${text}\n`);
 
-/** A floor, as a server. */
-async function floor(kind) {
+/** What listens at a port of its own, as a server. */
+async function started(command) {
   const port = await freePort();
-  const child = spawn(LOAD, [kind, String(port)], { stdio: 'ignore' });
+  const [program, ...args] = command(port);
+  const child = spawn(program, args.map(String), { stdio: 'ignore' });
   const address = `127.0.0.1:${port}`;
   for (;;) {
     const is = await fetch(`http://${address}/`).then(
@@ -42,6 +45,18 @@ async function floor(kind) {
   };
 }
 
+/** A floor, as a server. */
+const floor = (kind) => started((port) => [LOAD, kind, port]);
+
+/** Other servers that do the same, by name: how they are started. */
+const PEERS = {
+  socketioxide: (port) => [join(TARGET, 'peers/release/socketioxide-peer'), port],
+  'socket.io': (port) => [process.execPath, join(ROOT, 'benches/peers/socketio.mjs'), port],
+};
+
+/** A peer, as a server. */
+const peer = (name) => started(PEERS[name]);
+
 /** The service, as a server. */
 async function service(env = {}) {
   const it = await startService({ env: { ...PRODUCTION, ...env }, program: fastBinary() });
@@ -51,8 +66,26 @@ async function service(env = {}) {
 /** One path: how its floor and the service are measured; `floors` floors are the least it takes. */
 const fixed = (on) => load(on, ['requests', '--seconds', SECONDS], [{ method: 'GET', path: '/', user: 'x' }]);
 const relayed = (args) => ({
+  peers: true,
+  besides: (on) => load(on, ['relay', '--peer', '--seconds', SECONDS, ...args]),
   floor: ['floor-relay', (on) => load(on, ['relay', '--bare', '--seconds', SECONDS, ...args])],
   ours: (on, more = []) => load(on, ['relay', '--seconds', SECONDS, ...args, ...more]),
+});
+/** Between two nodes the least is a relay between bare websockets, and Redis' client alone. */
+const betweenNodes = (args) => ({
+  between: true,
+  most: 1.5,
+  floor: [
+    'floor-relay',
+    async (on, { redis }) => {
+      const sockets = await load(on, ['relay', '--bare', '--seconds', SECONDS, ...args]);
+      const bus = await figured(['bus', '--redis', redis, '--seconds', SECONDS, ...args]);
+      note(`    sockets ${sockets.cpuUs.toFixed(2)}, Redis' client ${bus.cpuUs.toFixed(2)} us`);
+      return { cpuUs: sockets.cpuUs + bus.cpuUs, sockets, bus };
+    },
+  ],
+  ours: (on) =>
+    load(on, ['relay', '--away', on.away.address, '--away-pid', on.away.pid, '--seconds', SECONDS, ...args]),
 });
 const PATHS = [
   {
@@ -107,6 +140,8 @@ const PATHS = [
     most: 1.1,
     ...relayed(['--bytes', 4096, '--pairs', 500, '--rate', 5000]),
   },
+  { name: 'a candidate (330 B) to another node, 100 on their way', ...betweenNodes([]) },
+  { name: 'a candidate (330 B) to another node, 5,000 a second', ...betweenNodes(['--rate', 5000]) },
   {
     name: 'a socket, from the upgrade to its call:sync',
     most: 1.1,
@@ -114,6 +149,22 @@ const PATHS = [
     ours: (on) => load(on, ['idle', '--sockets', 5000]),
   },
 ];
+
+/** Two nodes, which run as long as the bench does; and the Redis between them. */
+class Pair {
+  static async start() {
+    const it = new Pair();
+    it.cluster = await Cluster.open({ nodes: 2, env: PRODUCTION });
+    const [near, away] = it.cluster.nodes.map((node) => serverOf(node.service));
+    it.on = { ...near, away, redis: it.cluster.redis.url, stop: () => undefined };
+    return it;
+  }
+
+  async stop() {
+    await Promise.all(this.cluster.living.map((it) => it.kill()));
+    await this.cluster.close();
+  }
+}
 
 /** Measures one that runs meanwhile. */
 async function alone(server, measure) {
@@ -126,14 +177,25 @@ async function alone(server, measure) {
 }
 
 /** Floor and service in turns. */
-async function measured(path, env) {
+async function measured(path, { env, pair }) {
   const [kind, least] = path.floor;
-  const found = { floor: [], ours: [] };
+  const ours = path.between ? () => pair.on : () => service(env);
+  const found = { floor: [], ours: [], peers: {} };
   for (let turn = 0; turn < TURNS; turn += 1) {
-    found.floor.push(await alone(() => floor(kind), least));
-    found.ours.push(await alone(() => service(env), path.ours));
+    found.floor.push(
+      await alone(
+        () => floor(kind),
+        (on) => least(on, pair?.on),
+      ),
+    );
+    found.ours.push(await alone(ours, path.ours));
     const [a, b] = [found.floor, found.ours].map((it) => it.at(-1).cpuUs.toFixed(2));
     note(`  ${path.name}: ${a} and ${b} us`);
+    for (const name of path.peers ? Object.keys(PEERS) : []) {
+      const its = await alone(() => peer(name), path.besides);
+      (found.peers[name] ??= []).push(its);
+      note(`    ${name}: ${its.cpuUs.toFixed(2)} us`);
+    }
   }
   if (path.steady) found.steady = await steady(path, found, env);
   return found;
@@ -165,7 +227,7 @@ function steadyLine(path, { steady: { rate, us } }) {
 
 const cell = (number, digits = 1) => (number === undefined || number === null ? '' : number.toFixed(digits));
 
-function row(path, { floor: least, ours }) {
+function row(path, { floor: least, ours, peers }) {
   const us = (list) => median(list.map((it) => it.cpuUs));
   const [a, b] = [us(least) * (path.floors ?? 1), us(ours)];
   const rate = median(ours.map((it) => it.rate ?? 0));
@@ -173,7 +235,8 @@ function row(path, { floor: least, ours }) {
   const times = middle.p50 === undefined ? '' : `${middle.p50} / ${middle.p99} us`;
   const kib = middle.kib === undefined ? '' : `, ${cell(median(ours.map((it) => it.kib)), 2)} KiB idle`;
   const [ratio, most] = [b / a, path.most];
-  return `| ${path.name}${kib} | ${cell(a)} | ${cell(b)} | ${cell(ratio, 2)} | ${most} | ${rate ? Math.round(rate).toLocaleString('en') : ''} | ${times} |`;
+  const others = Object.values(peers).map((its) => cell(us(its)));
+  return `| ${path.name}${kib} | ${cell(a)} | ${cell(b)} | ${cell(ratio, 2)} | ${most} | ${others.join(' / ')} | ${rate ? Math.round(rate).toLocaleString('en') : ''} | ${times} |`;
 }
 
 if (!existsSync(LOAD)) throw new Error(`${LOAD} is missing: make bench-paths builds it`);
@@ -183,23 +246,33 @@ const where = circumstances({ SECONDS, TURNS });
 const livekit = chosen.some((it) => it.livekit) ? await LiveKit.start() : undefined;
 const figures = {};
 try {
-  for (const path of chosen) figures[path.name] = await measured(path, path.livekit ? livekit.env : {});
+  for (const path of chosen.filter((it) => !it.between))
+    figures[path.name] = await measured(path, { env: path.livekit ? livekit.env : {} });
 } finally {
   await livekit?.stop();
 }
-console.log(
-  [
-    inLines(where),
-    '',
-    '| path | floor, us | ours, us | ratio | at most | a second | p50 / p99 |',
-    '| --- | --- | --- | --- | --- | --- | --- |',
-    ...chosen.map((it) => row(it, figures[it.name])),
+// After the others, which have the machine for themselves.
+const pair = chosen.some((it) => it.between) ? await Pair.start() : undefined;
+try {
+  for (const path of chosen.filter((it) => it.between)) figures[path.name] = await measured(path, { pair });
+} finally {
+  await pair?.stop();
+}
+const steadies = chosen.filter((it) => it.steady);
+const tables = [
+  `| path | floor, us | ours, us | ratio | at most | ${Object.keys(PEERS).join(' / ')} | a second | p50 / p99 |`,
+  '| --- | --- | --- | --- | --- | --- | --- | --- |',
+  ...chosen.map((it) => row(it, figures[it.name])),
+];
+if (steadies.length > 0)
+  tables.push(
     '',
     `| at ${100 * STEADY} % of the load that it can take | a second | p99, ms | at most |`,
     '| --- | --- | --- | --- |',
-    ...chosen.filter((it) => it.steady).map((it) => steadyLine(it, figures[it.name])),
-  ].join('\n'),
-);
+    ...steadies.map((it) => steadyLine(it, figures[it.name])),
+  );
+console.log([inLines(where), '', ...tables].join('\n'));
+if (chosen.length === PATHS.length) publish('bench-paths', where, tables);
 mkdirSync(OUTPUT, { recursive: true });
 const file = join(OUTPUT, 'bench-paths.json');
 writeFileSync(file, JSON.stringify({ ...where, figures }, null, 2));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::{Failure, On};
+use crate::{Failure, Span};
 
 /// Microseconds of a tick of /proc: `USER_HZ` is 100 wherever Linux runs.
 const TICK_US: u64 = 10_000;
@@ -55,16 +55,17 @@ impl Tally {
         self.0.over.get()
     }
 
-    /// Lets those who work warm up, then counts for as long as is asked: the figures.
-    pub(crate) async fn measure(&self, on: &On) -> Result<Value, Failure> {
-        sleep(on.warms_up()).await;
-        let (before, own) = (processor_us(on.pid)?, processor_us(std::process::id())?);
+    /// Lets those who work warm up, then counts for as long as is asked: the figures, with what these processes took.
+    pub(crate) async fn measure(&self, pids: &[u32], span: &Span) -> Result<Value, Failure> {
+        let spent = || pids.iter().map(|pid| processor_us(*pid)).sum::<Result<u64, Failure>>();
+        sleep(span.warms_up()).await;
+        let (before, own) = (spent()?, processor_us(std::process::id())?);
         let began = Instant::now();
         self.0.counting.set(true);
-        sleep(on.lasts()).await;
+        sleep(span.lasts()).await;
         self.0.counting.set(false);
         let lasted = began.elapsed();
-        let (after, own_after) = (processor_us(on.pid)?, processor_us(std::process::id())?);
+        let (after, own_after) = (spent()?, processor_us(std::process::id())?);
         self.0.over.set(true);
         Ok(self.figures(lasted, after - before, own_after - own))
     }

@@ -121,7 +121,7 @@ pub(crate) async fn requests(on: On, connections: usize) -> Result<Value, Failur
         requests.push(request(&it.method, &it.path, &token(&on.secret, &it.user)?, &it.body));
     }
     let (requests, tally) = (Rc::new(requests), Tally::default());
-    let pace = Pace::new(on.rate);
+    let pace = Pace::new(on.span.rate);
     let local = LocalSet::new();
     for index in 0..connections {
         let (requests, tally, pace) = (Rc::clone(&requests), tally.clone(), pace.clone());
@@ -131,7 +131,7 @@ pub(crate) async fn requests(on: On, connections: usize) -> Result<Value, Failur
             asked.await.unwrap_or_else(|error| fail(&error));
         });
     }
-    local.run_until(tally.measure(&on)).await
+    local.run_until(tally.measure(&[on.pid], &on.span)).await
 }
 
 async fn ask_on(

@@ -15,7 +15,7 @@ use crate::{Failure, On};
 
 pub(crate) async fn run(on: On, clients: usize) -> Result<Value, Failure> {
     let (tally, local) = (Tally::default(), LocalSet::new());
-    let (pace, on) = (Pace::new(on.rate), Rc::new(on));
+    let (pace, on) = (Pace::new(on.span.rate), Rc::new(on));
     for number in 0..clients {
         let [a, b] = [user(2 * number), user(2 * number + 1)];
         let socket = authenticated(&on, &b).await?;
@@ -30,7 +30,7 @@ pub(crate) async fn run(on: On, clients: usize) -> Result<Value, Failure> {
             lived.unwrap_or_else(|error| fail(&error));
         });
     }
-    local.run_until(tally.measure(&on)).await
+    local.run_until(tally.measure(&[on.pid], &on.span)).await
 }
 
 /// Whoever is in the calls that are left: nobody that the other commands know.

@@ -3,6 +3,7 @@
 
 #![expect(clippy::print_stdout, reason = "what the benches read")]
 
+mod bus;
 mod figures;
 mod floors;
 mod http;
@@ -29,6 +30,18 @@ enum Load {
     FloorHttp { port: u16 },
     /// Be the least that a relay between websockets can be.
     FloorRelay { port: u16 },
+    /// Pass messages through a Redis and nothing else: the least that a relay between nodes can cost.
+    Bus {
+        #[arg(long)]
+        redis: String,
+        #[command(flatten)]
+        span: Span,
+        /// On their way, where there is no rate.
+        #[arg(long, default_value_t = 100)]
+        window: usize,
+        #[arg(long, default_value_t = 330)]
+        bytes: usize,
+    },
     /// Ask the same few things again and again, as read from standard input.
     Requests {
         #[command(flatten)]
@@ -86,6 +99,13 @@ pub(crate) struct On {
     /// What checks tokens there.
     #[arg(long, default_value = "secret")]
     secret: String,
+    #[command(flatten)]
+    span: Span,
+}
+
+/// For how long, and how much.
+#[derive(Args, Clone)]
+pub(crate) struct Span {
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
     #[arg(long, default_value_t = 1.0)]
@@ -95,7 +115,7 @@ pub(crate) struct On {
     rate: Option<f64>,
 }
 
-impl On {
+impl Span {
     fn lasts(&self) -> Duration {
         Duration::from_secs_f64(self.seconds)
     }
@@ -123,6 +143,9 @@ async fn run(load: Load) -> Result<Value, Failure> {
     match load {
         Load::FloorHttp { port } => floors::http(port).await,
         Load::FloorRelay { port } => floors::relay(port).await,
+        Load::Bus { redis, span, window, bytes } => {
+            Box::pin(bus::run(&redis, &span, window, bytes)).await
+        }
         Load::Requests { on, connections } => http::requests(on, connections).await,
         Load::Lives { on, clients } => lives::run(on, clients).await,
         Load::Fill { on, calls, clients } => lives::fill(on, calls, clients).await,

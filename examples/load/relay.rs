@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::figures::Tally;
 use crate::http::{Line, Pace, fail, request};
 use crate::people::{token, user};
-use crate::sockets::{Socket, authenticated, bare};
+use crate::sockets::{Socket, authenticated, bare, connected};
 use crate::{Failure, On};
 
 #[derive(Args, Clone)]
@@ -31,6 +31,14 @@ pub(crate) struct Messages {
     /// Over the floor.
     #[arg(long)]
     bare: bool,
+    /// Over another Socket.IO server, which knows no calls.
+    #[arg(long)]
+    peer: bool,
+    /// Where the second of each pair is, instead of with the first: host and port, and the process there.
+    #[arg(long, requires = "away_pid")]
+    away: Option<String>,
+    #[arg(long)]
+    away_pid: Option<u32>,
 }
 
 /// When each message that is on its way was sent, or due.
@@ -77,15 +85,21 @@ async fn call(on: &On, a: &str, b: &str) -> Result<String, Failure> {
 
 pub(crate) async fn run(on: On, messages: Messages) -> Result<Value, Failure> {
     let (tally, local) = (Tally::default(), LocalSet::new());
-    let pace = Pace::new(on.rate);
+    let pace = Pace::new(on.span.rate);
+    let away =
+        messages.away.clone().map_or_else(|| on.clone(), |it| On { address: it, ..on.clone() });
+    let pids: Vec<u32> = std::iter::once(on.pid).chain(messages.away_pid).collect();
     let mut sides = Vec::new();
     for pair in 0..messages.pairs {
         let [a, b] = [user(2 * pair), user(2 * pair + 1)];
-        let call = if messages.bare { None } else { Some(call(&on, &a, &b).await?) };
-        let open = async |me: &str, to: &str| {
-            if messages.bare { bare(&on, me, to).await } else { authenticated(&on, me).await }
+        let call =
+            if messages.bare || messages.peer { None } else { Some(call(&on, &a, &b).await?) };
+        let open = async |on: &On, me: &str, to: &str| match () {
+            () if messages.bare => bare(on, me, to).await,
+            () if messages.peer => connected(on, me).await,
+            () => authenticated(on, me).await,
         };
-        let (at_a, at_b) = (open(&a, &b).await?, open(&b, &a).await?);
+        let (at_a, at_b) = (open(&on, &a, &b).await?, open(&away, &b, &a).await?);
         let there = Rc::new(Way::new((&a, &b), call.as_deref(), messages.bytes));
         let back = Rc::new(Way::new((&b, &a), call.as_deref(), messages.bytes));
         sides.push((at_a, Rc::clone(&there), Rc::clone(&back)));
@@ -93,11 +107,12 @@ pub(crate) async fn run(on: On, messages: Messages) -> Result<Value, Failure> {
     }
     for (index, (socket, out, back)) in sides.into_iter().enumerate() {
         let is_first = index % 2 == 0;
-        let (tally, pace) = (tally.clone(), on.rate.map(|_| pace.clone()));
+        let (tally, pace) = (tally.clone(), on.span.rate.map(|_| pace.clone()));
         let window = if is_first { messages.window } else { 0 };
-        let is_bare = messages.bare;
+        let (is_bare, is_peer) = (messages.bare, messages.peer);
         local.spawn_local(async move {
-            let side = Side { out, back, tally, is_bare, paced: pace.is_some(), number: 0 };
+            let side =
+                Side { out, back, tally, is_bare, is_peer, paced: pace.is_some(), number: 0 };
             let done = match pace {
                 Some(pace) if is_first => side.speak(socket, &pace).await,
                 _ => side.answer(socket, window).await,
@@ -105,7 +120,7 @@ pub(crate) async fn run(on: On, messages: Messages) -> Result<Value, Failure> {
             done.unwrap_or_else(|error| fail(&error));
         });
     }
-    local.run_until(tally.measure(&on)).await
+    local.run_until(tally.measure(&pids, &on.span)).await
 }
 
 /// One of a pair.
@@ -114,6 +129,7 @@ struct Side {
     back: Rc<Way>,
     tally: Tally,
     is_bare: bool,
+    is_peer: bool,
     paced: bool,
     number: u64,
 }
@@ -193,7 +209,9 @@ impl Side {
     }
 
     fn check(&self, text: &str, number: u64) -> Result<(), Failure> {
-        let expected = format!("#{number:09}{}", self.back.tail);
+        // Peers may let later ones overtake earlier ones.
+        let number_of = if self.is_peer { String::new() } else { format!("#{number:09}") };
+        let expected = format!("{number_of}{}", self.back.tail);
         let from = format!(r#""fromUserId":"{}""#, self.back.sender);
         let inner = expected.trim_end_matches("}}]");
         if text.contains(inner) && (self.is_bare || text.contains(&from)) {

@@ -37,6 +37,16 @@ pub(crate) async fn bare(on: &On, me: &str, to: &str) -> Result<Socket, Failure>
 
 /// A user's, who has been told of the calls there are.
 pub(crate) async fn authenticated(on: &On, me: &str) -> Result<Socket, Failure> {
+    opened(on, me, "42[\"call:sync\"").await
+}
+
+/// A user's at any Socket.IO server.
+pub(crate) async fn connected(on: &On, me: &str) -> Result<Socket, Failure> {
+    opened(on, me, "40").await
+}
+
+/// One that is open once it hears what begins like that.
+async fn opened(on: &On, me: &str, last: &str) -> Result<Socket, Failure> {
     let mut socket = open(&on.address, "/socket.io/?EIO=4&transport=websocket").await?;
     let connect = json!({ "token": token(&on.secret, me)? });
     let mut asked = false;
@@ -45,7 +55,7 @@ pub(crate) async fn authenticated(on: &On, me: &str) -> Result<Socket, Failure> 
         if text.starts_with('0') && !asked {
             socket.send(Message::text(format!("40{connect}"))).await?;
             asked = true;
-        } else if text.starts_with("42[\"call:sync\"") {
+        } else if text.starts_with(last) {
             return Ok(socket);
         } else if text.starts_with("44") {
             return Err(text.as_str().into());

@@ -13,6 +13,8 @@ const run = promisify(execFile);
 const DEBIAN = '/usr/lib/postgresql';
 /** How long a server may take to start, milliseconds. */
 const START_MS_MAX = 20_000;
+/** How long a statement may take unless it is said, milliseconds. */
+const STATEMENT_MS_MAX = 10_000;
 /** The most that a statement may answer: some 100,000 rows. */
 const ANSWER_BYTES_MAX = 16 * 1024 * 1024;
 
@@ -175,7 +177,7 @@ export class Postgres {
   }
 
   /** Runs one statement: its rows, each an array of texts. */
-  async sql(statement, database = 'calls') {
+  async sql(statement, database = 'calls', { within = STATEMENT_MS_MAX } = {}) {
     const args = [
       '-X',
       '-q',
@@ -193,7 +195,7 @@ export class Postgres {
       `${this.port}`,
     ];
     const { stdout } = await run(program('psql'), [...args, '-d', database, '-c', statement], {
-      timeout: 10_000,
+      timeout: within,
       maxBuffer: ANSWER_BYTES_MAX,
     });
     return stdout
