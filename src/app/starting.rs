@@ -34,9 +34,6 @@ use crate::telemetry::CALLS_STARTED_TOTAL;
 use crate::wire::reply::{CallView, UnavailableView};
 use crate::wire::request::StartRequest;
 
-/// How long the same key means the same call (contract, section 4).
-const IDEMPOTENCY: Duration = Duration::from_hours(24);
-
 /// When to try again where this node has as many live calls as it may, or a user rings for as many.
 pub(super) const FULL_HOUSE: Duration = Duration::from_secs(2);
 
@@ -104,9 +101,9 @@ impl App {
     ) -> Result<Started, AppError> {
         let key = from.key;
         if let Some(key) = key
-            && let Some(facts) = self.earlier_start(&caller.user, key).await?
+            && let Some(started) = self.started_earlier(&caller.user, key).await?
         {
-            return self.started_before(&facts, &caller.user);
+            return Ok(started);
         }
         if self.is_draining() {
             return Err(AppError::Draining);
@@ -182,17 +179,6 @@ impl App {
         decided
     }
 
-    /// The call that `key` stands for. A start that was taken back was refused, so its key is free.
-    async fn earlier_start(&self, user: &UserId, key: &str) -> Result<Option<CallFacts>, AppError> {
-        self.pace(Rule::Read, user)?;
-        let since = self.clock.now().minus(IDEMPOTENCY);
-        let Some(call) = self.store.idempotent_start_anywhere(user, key, since).await? else {
-            return Ok(None);
-        };
-        let facts = self.facts(call).await?;
-        Ok(facts.filter(|it| it.call.end_reason != Some(EndReason::Failed)))
-    }
-
     /// A new call that can't be made durable is not started.
     pub(super) fn take_back(&self, call: CallId, caller: &UserId, key: Option<&str>) {
         if let Some(key) = key {
@@ -212,7 +198,11 @@ impl App {
         }
     }
 
-    fn started_before(&self, facts: &CallFacts, user: &UserId) -> Result<Started, AppError> {
+    pub(super) fn started_before(
+        &self,
+        facts: &CallFacts,
+        user: &UserId,
+    ) -> Result<Started, AppError> {
         let pass = self.calls.read(facts.call.id, |call| call.pass(user)).flatten();
         let data = self.started(facts, user, pass.as_ref(), Vec::new())?;
         Ok(Started { data, created: false })

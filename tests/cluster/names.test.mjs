@@ -30,6 +30,9 @@ const known = () => cluster.postgres.one('SELECT id FROM instance');
 
 /** A call that rings, from that node: its room. */
 async function ringingAt(node) {
+  // One that has only just started may not decide yet.
+  const isReady = async () => (await cluster.node(node).http('/ready')).status === 200;
+  await eventually('it is ready', isReady);
   const [a, b] = cluster.people(2);
   const call = await a.at(node).start(b);
   return { a, call, room: await watch.keep(call) };

@@ -50,6 +50,24 @@ enum Rung {
 }
 
 impl App {
+    /// What an earlier start with `key` was answered with, once more; `None` where it came to nothing. What the database
+    /// knows of a call that goes on may be older than its end, so that whoever has it is asked.
+    pub(in crate::app) async fn started_earlier(
+        self: &Arc<Self>,
+        user: &UserId,
+        key: &str,
+    ) -> Result<Option<Started>, AppError> {
+        let Some(facts) = self.earlier_start(user, key).await? else { return Ok(None) };
+        if self.cluster().is_none() || facts.call.state.is_terminal() {
+            return self.started_before(&facts, user).map(Some);
+        }
+        match Box::pin(self.ask(facts.call.id, user, Errand::Again)).await {
+            Ok(data) => Ok(Some(Started { data: data.ok_or(AppError::Internal)?, created: false })),
+            Err(error) if is_nowhere(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Starts a call among many nodes. It runs to its end whatever becomes of the client: half a start would
     /// leave its caller in a call that is none.
     pub(in crate::app) async fn start_anywhere(
