@@ -20,7 +20,7 @@ use crate::bus::node::NodeId;
 use crate::call::id::{CallId, UserId};
 use crate::call::model::Call;
 use crate::call::participant::Participant;
-use crate::call::state::ConnectionState;
+use crate::call::state::{ConnectionState, State as CallState};
 use crate::store::Record;
 
 /// Calls that are taken or handed over at once.
@@ -145,11 +145,8 @@ impl App {
         for user in stood.iter().filter(|it| theirs.participant(it).is_none()) {
             cluster.bus.withdraw(cluster.me(), user, ours.id).await?;
         }
-        for it in &ours.participants {
-            let Some(errand) = theirs.participant(&it.user).and_then(|them| plea(it, them)) else {
-                continue;
-            };
-            match Box::pin(self.ask(ours.id, &it.user, errand)).await {
+        for (user, errand) in pleas(ours, &theirs) {
+            match Box::pin(self.ask(ours.id, user, errand)).await {
                 Err(error) if error.code() == Code::ClusterUnavailable => return Err(error),
                 Ok(_) | Err(_) => {}
             }
@@ -257,6 +254,21 @@ where
     done
 }
 
+/// What to ask the new owner for, in this order: a call that ended here because all said no ends there for the same
+/// reason, and not because its initiator, who is out of it as it is over, left.
+fn pleas<'a>(ours: &'a Call, theirs: &Call) -> Vec<(&'a UserId, Errand)> {
+    let ended_by_some =
+        !ours.state.is_terminal() || matches!(ours.state, CallState::Ended | CallState::Cancelled);
+    let all = ours.participants.iter().filter_map(|it| {
+        let errand = plea(it, theirs.participant(&it.user)?)?;
+        let may = ended_by_some || !matches!(errand, Errand::End);
+        may.then_some((&it.user, errand))
+    });
+    let mut all: Vec<_> = all.collect();
+    all.sort_by_key(|(_, errand)| !matches!(errand, Errand::Decline));
+    all
+}
+
 /// What to ask the new owner for, on behalf of one who stands so here and so there.
 fn plea(here: &Participant, there: &Participant) -> Option<Errand> {
     let gone = matches!(here.connection, ConnectionState::Left);
@@ -274,5 +286,75 @@ fn plea(here: &Participant, there: &Participant) -> Option<Errand> {
         | ConnectionState::Missed
         | ConnectionState::Busy
         | ConnectionState::Removed => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::fixture::user;
+    use crate::call::command::{Command, Invitee, Start};
+    use crate::call::model::Limits;
+    use crate::call::participant::Settings;
+    use crate::call::state::{CallType, MediaPath};
+    use crate::call::time::Timestamp;
+    use uuid::Uuid;
+
+    /// Anna calls these.
+    fn ringing(others: &[&str]) -> Call {
+        let invitee =
+            |name: &&str| Invitee { user: user(name), participant: Uuid::new_v4(), busy: false };
+        let start = Start {
+            id: CallId(Uuid::now_v7()),
+            epoch: 1,
+            call_type: CallType::Audio,
+            media: MediaPath::Peer,
+            initiator: user("anna"),
+            initiator_name: None,
+            participant: Uuid::new_v4(),
+            online: true,
+            settings: Settings::default(),
+            chat: None,
+            invitees: others.iter().map(invitee).collect(),
+            silent: false,
+            limits: Limits::DEFAULT,
+        };
+        Call::start(start, Timestamp(1_000)).0
+    }
+
+    fn pleaded(others: &[&str], here: &[Command]) -> Vec<(String, &'static str)> {
+        let theirs = ringing(others);
+        let mut ours = theirs.clone();
+        for (command, at) in here.iter().zip(2..) {
+            ours.apply(command.clone(), Timestamp(at * 1_000)).unwrap();
+        }
+        let name = |it: &Errand| if matches!(it, Errand::Decline) { "decline" } else { "end" };
+        pleas(&ours, &theirs).iter().map(|(user, it)| (user.to_string(), name(it))).collect()
+    }
+
+    #[test]
+    fn what_ended_here_ends_there_for_the_same_reason() {
+        let decline = |name: &str| Command::Decline { user: user(name) };
+        let end = |name: &str| Command::End { user: user(name) };
+        let of = |list: &[(&str, &'static str)]| -> Vec<(String, &'static str)> {
+            list.iter().map(|(name, it)| ((*name).to_owned(), *it)).collect()
+        };
+        for (others, here, expected) in [
+            (&["bob"][..], &[decline("bob")][..], &[("bob", "decline")][..]),
+            (
+                &["bob", "carl"],
+                &[decline("carl"), decline("bob")],
+                &[("bob", "decline"), ("carl", "decline")],
+            ),
+            (&["bob", "carl"], &[decline("carl")], &[("carl", "decline")]),
+            (&["bob"], &[end("anna")], &[("anna", "end")]),
+            (
+                &["bob", "carl"],
+                &[decline("carl"), end("anna")],
+                &[("carl", "decline"), ("anna", "end")],
+            ),
+        ] {
+            assert_eq!(pleaded(others, here), of(expected), "{here:?}");
+        }
     }
 }
