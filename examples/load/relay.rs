@@ -94,10 +94,14 @@ pub(crate) async fn run(on: On, messages: Messages) -> Result<Value, Failure> {
         let [a, b] = [user(2 * pair), user(2 * pair + 1)];
         let call =
             if messages.bare || messages.peer { None } else { Some(call(&on, &a, &b).await?) };
-        let open = async |on: &On, me: &str, to: &str| match () {
-            () if messages.bare => bare(on, me, to).await,
-            () if messages.peer => connected(on, me).await,
-            () => authenticated(on, me).await,
+        let open = async |on: &On, me: &str, to: &str| {
+            if messages.bare {
+                bare(on, me, to).await
+            } else if messages.peer {
+                connected(on, me).await
+            } else {
+                authenticated(on, me).await
+            }
         };
         let (at_a, at_b) = (open(&on, &a, &b).await?, open(&away, &b, &a).await?);
         let there = Rc::new(Way::new((&a, &b), call.as_deref(), messages.bytes));

@@ -105,11 +105,22 @@ impl Bus {
             tokio::spawn(keeper.keep()).abort_handle(),
             tokio::spawn(sender::send(Arc::clone(&shared), queue)).abort_handle(),
         ];
-        let port = Redis(Arc::new(Open { shared, tasks }));
+        let bus = Self { me, port: Port::Redis(Redis(Arc::new(Open { shared, tasks }))) };
         if !away {
-            drop(timeout_at(until, port.begun(&me)).await);
+            drop(timeout_at(until, bus.begun()).await);
         }
-        Ok((Self { me, port: Port::Redis(port) }, mailbox))
+        Ok((bus, mailbox))
+    }
+
+    /// Beats for the first time, and waits until all is well.
+    async fn begun(&self) {
+        let mut clock = interval(START_LOOK);
+        while self.beat().await.is_err() {
+            clock.tick().await;
+        }
+        while !self.is_well() {
+            clock.tick().await;
+        }
     }
 
     /// Whether Redis is there and lets us do what is needed: its version.
@@ -141,18 +152,6 @@ impl Redis {
 
     pub(super) fn post(&self, to: &NodeId, letter: Bytes) -> bool {
         self.0.shared.outbox.put(to, letter)
-    }
-
-    /// Until all is well; `me` beats for the first time.
-    async fn begun(&self, me: &NodeId) {
-        let mut clock = interval(START_LOOK);
-        while !self.is_well() {
-            clock.tick().await;
-            if self.0.shared.health.commands.is_away() {
-                let name: &[&[u8]] = &[me.as_str().as_bytes()];
-                drop(self.ask(Script::Beat, "nodes", name).await);
-            }
-        }
     }
 }
 
