@@ -9,7 +9,7 @@ use crate::app::cluster::forwarding::Command;
 use crate::app::cluster::stands::Stand;
 use crate::app::error::AppError;
 use crate::bus::directory::{Found, Mark, Ring, User};
-use crate::bus::error::BusError;
+use crate::bus::error::{BusError, Kind};
 use crate::call::id::{CallId, UserId};
 
 /// How often what holds a user back is looked at, where it turns out to be no more.
@@ -80,21 +80,25 @@ impl App {
         Err(AppError::Internal)
     }
 
-    /// Whether `user` is in `call`, as Redis says; what is no longer so is put right.
+    /// Whether `user` is in `call`, as Redis says: it may have gone back to an older state, and know calls that are
+    /// long over. What is no longer so is put right. Fails where that can't be found out: to take the user for one
+    /// who is in it would be an answer for good, and may be wrong.
     pub(super) async fn holds(
         self: &Arc<Self>,
         cluster: &Cluster,
         user: &UserId,
         call: CallId,
-    ) -> Result<bool, BusError> {
+    ) -> Result<bool, AppError> {
         if let Some(joined) = self.put_right(cluster, user, call).await? {
             return Ok(joined);
         }
-        let Some(found) = cluster.bus.call(call).await?.filter(|it| !it.over) else {
-            cluster.bus.forget_call(user, call).await?;
-            return Ok(false);
-        };
-        self.holds_elsewhere(cluster, user, call, &found).await
+        let found = cluster.bus.call(call).await?.filter(|it| !it.over);
+        match found {
+            Some(found) if found.owner != *cluster.me() => {
+                self.holds_elsewhere(cluster, user, call, &found).await
+            }
+            found => self.holds_no_more(cluster, user, call, found).await,
+        }
     }
 
     /// Whether `user` is in `call`, where that is here; then Redis says no more that the user is, if so.
@@ -122,52 +126,66 @@ impl App {
         Ok(Some(joined))
     }
 
-    /// Whether the owner of a call says that `user` is in it: a Redis that went back to an older state may know calls
-    /// that are long over. One that can't be asked holds the user, but where it is dead before the call was made.
+    /// Whether the owner of a call says that `user` is in it.
     async fn holds_elsewhere(
         self: &Arc<Self>,
         cluster: &Cluster,
         user: &UserId,
         call: CallId,
         found: &Found,
-    ) -> Result<bool, BusError> {
-        let being_made = found.snapshot.is_empty();
-        if found.owner == *cluster.me() {
-            return Ok(being_made || self.holds_here(cluster, user, call).await);
-        }
+    ) -> Result<bool, AppError> {
         if cluster.peers.is_gone(&cluster.bus, &found.owner).await {
-            if being_made {
+            if found.snapshot.is_empty() {
                 cluster.bus.forget_call(user, call).await?;
+                return Ok(false);
             }
-            return Ok(!being_made);
-        }
-        if being_made {
+            // Whoever takes it over finds what is found here.
             return Ok(true);
         }
         let asked = (user, &Errand::Holds);
         let told = self.ask_node(cluster, &found.owner, Command::about(call), asked).await;
         let told = told.ok().flatten().and_then(|it| serde_json::from_str(it.get()).ok());
-        Ok(told.unwrap_or(true))
+        told.ok_or_else(|| BusError::new("asking who is in a call", Kind::Away).into())
     }
 
-    /// Whether `user` is in a call that is ours, as far as Redis knows; one that is over is over for all from now on.
+    /// Whether `user` is in a call that is ours, as another node asks.
     pub(super) async fn holds_here(
         self: &Arc<Self>,
         cluster: &Cluster,
         user: &UserId,
         call: CallId,
-    ) -> bool {
-        match self.put_right(cluster, user, call).await {
-            Ok(Some(joined)) => return joined,
-            // What could not be put right holds the user for now.
-            Err(_) => return true,
-            Ok(None) => {}
+    ) -> Result<bool, AppError> {
+        if let Some(joined) = self.put_right(cluster, user, call).await? {
+            return Ok(joined);
         }
-        let found = cluster.bus.call(call).await.ok().flatten();
-        let Some(found) = found.filter(|it| !it.over) else { return false };
-        drop(Box::pin(self.lay(cluster, call, &found)).await);
-        // It may be on its way to us.
-        !self.is_over_in_store(call).await
+        let found = cluster.bus.call(call).await?.filter(|it| !it.over);
+        if found.as_ref().is_some_and(|it| it.owner != *cluster.me()) {
+            return Err(AppError::Moved);
+        }
+        self.holds_no_more(cluster, user, call, found).await
+    }
+
+    /// Whether `user` is in a call that Redis takes for ours, and that is not here: where it is being made, or on its
+    /// way to us. One that is over is over for all from now on.
+    async fn holds_no_more(
+        self: &Arc<Self>,
+        cluster: &Cluster,
+        user: &UserId,
+        call: CallId,
+        found: Option<Found>,
+    ) -> Result<bool, AppError> {
+        let over = match found {
+            None => true,
+            Some(found) if found.snapshot.is_empty() && !cluster.keeping.is_making(call) => true,
+            Some(found) => {
+                Box::pin(self.lay(cluster, call, &found)).await?;
+                self.is_over_in_store(call).await
+            }
+        };
+        if over {
+            cluster.bus.forget_call(user, call).await?;
+        }
+        Ok(!over)
     }
 
     /// Whether a call goes on, or will: one that was being made ends with the node that made it.

@@ -312,7 +312,7 @@ impl App {
             return self.answer_mine(cluster, from, user, (sync, here));
         }
         if matches!(errand, Errand::Holds) {
-            return json(&self.holds_here(cluster, user, call).await).map(Some);
+            return json(&self.holds_here(cluster, user, call).await?).map(Some);
         }
         if matches!(errand, Errand::Contested) {
             cluster.keeping.doubt(call, false);

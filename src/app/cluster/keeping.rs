@@ -151,6 +151,11 @@ impl Keeping {
         self.calls.entry(call).or_default().making = true;
     }
 
+    /// Whether a call of ours is being made.
+    pub(super) fn is_making(&self, call: CallId) -> bool {
+        self.calls.get(&call).is_some_and(|it| it.making)
+    }
+
     /// It came to nothing: what was claimed for it is taken back.
     pub(super) fn give_up(&self, call: CallId) {
         if let Some(mut kept) = self.calls.get_mut(&call) {

@@ -121,10 +121,24 @@ async fn a_call_that_was_being_made_by_a_dead_node_holds_nobody() {
     dead.begin(call).await.unwrap();
     assert!(dead.join(&user("anna"), call, None).await.unwrap().0);
     let try_it = || town.work(start(Arc::clone(town.at(A)), "anna", &["bob"]));
-    assert_eq!(try_it().await.unwrap_err().code(), Code::AlreadyInCall);
+    // As long as nobody knows, nobody is told for good.
+    assert_eq!(try_it().await.unwrap_err().code(), Code::ClusterUnavailable);
     town.net.kill(dead.me());
     town.pass(Duration::from_secs(7)).await;
     try_it().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_redis_takes_for_being_made_holds_nobody_where_its_owner_knows_better() {
+    let town = town().await;
+    let bus = town.at(A).cluster().unwrap().bus.clone();
+    for (at, name) in [(A, "anna"), (B, "dora")] {
+        // As after a start that came to nothing, and a Redis that went back to when it was under way.
+        let call = CallId(Uuid::now_v7());
+        bus.begin(call).await.unwrap();
+        assert!(bus.join(&user(name), call, None).await.unwrap().0);
+        town.work(start(Arc::clone(town.at(at)), name, &["bob"])).await.unwrap();
+    }
 }
 
 #[tokio::test(start_paused = true)]
