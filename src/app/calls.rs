@@ -89,11 +89,15 @@ impl App {
                 Some(_) | None => Ok(()),
             },
             other => other,
-        }
+        }?;
+        self.let_go(id, user);
+        Ok(())
     }
 
     pub(super) async fn end_here(&self, id: CallId, user: &UserId) -> Result<(), AppError> {
-        self.withdraw(id, user, Command::End { user: user.clone() }, Intent::Other).await
+        self.withdraw(id, user, Command::End { user: user.clone() }, Intent::Other).await?;
+        self.let_go(id, user);
+        Ok(())
     }
 
     /// What a participant of a call that is over may repeat without harm. On a full disk it counts

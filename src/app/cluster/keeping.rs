@@ -17,6 +17,7 @@ use crate::app::cluster::views::Extent;
 use crate::bus::node::NodeId;
 use crate::call::id::{CallId, UserId};
 use crate::call::model::Call;
+use crate::call::time::Timestamp;
 
 /// The nodes that know of a call, and how far each was told: the number of the last event, and of the last word on
 /// where people are.
@@ -48,6 +49,8 @@ struct Kept {
     stands: Stands,
     /// It is being made: as long as it has no state, nothing that was claimed for it is taken back.
     making: bool,
+    /// Who was told that they are out of it, and when: also where that changed nothing here.
+    gone: Vec<(UserId, Timestamp)>,
     /// What every other node was told last.
     told: ToldNodes,
     /// Once Redis has it, those who know it have to look at it anew.
@@ -76,6 +79,15 @@ pub(super) struct Latest {
     wanted: Wanted,
 }
 
+/// What is left of a call that another node has now.
+#[derive(Debug, Default)]
+pub(super) struct Leftover {
+    /// Those of whom Redis may say that they stand to it because we said so.
+    pub(super) stood: Vec<UserId>,
+    /// Who was told here to be out of it, and when.
+    pub(super) gone: Vec<(UserId, Timestamp)>,
+}
+
 impl Default for Kept {
     fn default() -> Self {
         let (reached, _) = watch::channel(Reached::default());
@@ -84,6 +96,7 @@ impl Default for Kept {
             latest: None,
             stands: Stands::default(),
             making: false,
+            gone: Vec::new(),
             told: SmallVec::new(),
             lost: false,
             unlisted: true,
@@ -194,11 +207,18 @@ impl Keeping {
         }
     }
 
-    /// Forgets a call that another node has now: those of whom Redis may say that they stand to it because we said so.
-    pub(super) fn forget(&self, call: CallId) -> Vec<UserId> {
-        let Some((_, kept)) = self.calls.remove(&call) else { return Vec::new() };
+    /// `user` is told at that time to be out of a call, or not to be asked into it any more.
+    pub(super) fn let_go(&self, call: CallId, user: &UserId, at: Timestamp) {
+        let Some(mut kept) = self.calls.get_mut(&call) else { return };
+        kept.gone.retain(|(it, _)| it != user);
+        kept.gone.push((user.clone(), at));
+    }
+
+    /// Forgets a call that another node has now.
+    pub(super) fn forget(&self, call: CallId) -> Leftover {
+        let Some((_, kept)) = self.calls.remove(&call) else { return Leftover::default() };
         kept.reached.send_modify(|it| it.deposed = true);
-        kept.stands.into_users()
+        Leftover { stood: kept.stands.into_users(), gone: kept.gone }
     }
 
     /// The numbers that `node` is to be told of this call: of the event up to which it is told now, that of `extent`

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::app::App;
 use crate::app::cluster::Cluster;
+use crate::app::cluster::keeping::Leftover;
 use crate::app::cluster::taking::{Share, at_once};
 use crate::app::error::AppError;
 use crate::bus::directory::Claim;
@@ -74,7 +75,7 @@ impl App {
             }
             Some(_) => {
                 self.release_copy(id).await;
-                self.plead(call, Vec::new());
+                self.plead(call, Leftover::default());
                 Ok(false)
             }
         }

@@ -14,6 +14,7 @@ use crate::app::App;
 use crate::app::cluster::Cluster;
 use crate::app::cluster::errand::Errand;
 use crate::app::cluster::forwarding::Command as Asked;
+use crate::app::cluster::keeping::Leftover;
 use crate::app::effects::After;
 use crate::app::error::{AppError, Code};
 use crate::bus::node::NodeId;
@@ -21,6 +22,7 @@ use crate::call::id::{CallId, UserId};
 use crate::call::model::Call;
 use crate::call::participant::Participant;
 use crate::call::state::{ConnectionState, State as CallState};
+use crate::call::time::Timestamp;
 use crate::store::Record;
 
 /// Calls that are taken or handed over at once.
@@ -102,13 +104,20 @@ impl App {
         let ours = self.calls.read(call, Call::clone);
         let ours = ours.or_else(|| cluster.keeping.last(call));
         self.calls.retire(call);
-        let stood = cluster.keeping.forget(call);
+        let leftover = cluster.keeping.forget(call);
         cluster.views.doubt(call);
         drop(cluster.bus.delist(cluster.me(), call).await);
         self.release_copy(call).await;
         tracing::info!(%call, "another node has a call that was ours");
         if let Some(ours) = ours {
-            self.plead(ours, stood);
+            self.plead(ours, leftover);
+        }
+    }
+
+    /// `user` was told to be out of a call that is here: where another node has taken it, that one is asked for it.
+    pub(in crate::app) fn let_go(&self, call: CallId, user: &UserId) {
+        if let Some(cluster) = self.cluster() {
+            cluster.keeping.let_go(call, user, self.clock.now());
         }
     }
 
@@ -119,13 +128,13 @@ impl App {
     }
 
     /// What was acknowledged here and is not known to the new owner is asked of it: who left or said no here
-    /// after they last joined there. Tried until it is known there, or the new owner says no. Of those who `stood` to it
+    /// after they last joined there. Tried until it is known there, or the new owner says no. Of those who stood to it
     /// here, as claimed for it, and whom the new owner does not know, nothing stays.
-    pub(super) fn plead(self: &Arc<Self>, ours: Call, stood: Vec<UserId>) {
+    pub(super) fn plead(self: &Arc<Self>, ours: Call, leftover: Leftover) {
         let app = Arc::clone(self);
         drop(tokio::spawn(async move {
             let until = Instant::now() + PLEAD_MAX;
-            while let Err(error) = Box::pin(app.plead_once(&ours, &stood)).await {
+            while let Err(error) = Box::pin(app.plead_once(&ours, &leftover)).await {
                 if Instant::now() >= until {
                     tracing::warn!(%error, call = %ours.id, "what was acknowledged is not known to the new owner");
                     return;
@@ -137,15 +146,15 @@ impl App {
         }));
     }
 
-    async fn plead_once(self: &Arc<Self>, ours: &Call, stood: &[UserId]) -> Result<(), AppError> {
+    async fn plead_once(self: &Arc<Self>, ours: &Call, left: &Leftover) -> Result<(), AppError> {
         let Some(cluster) = self.cluster() else { return Ok(()) };
         let found = cluster.bus.call(ours.id).await?;
         let Some(found) = found.filter(|it| !it.over) else { return Ok(()) };
         let Ok(theirs) = serde_json::from_slice::<Call>(&found.snapshot) else { return Ok(()) };
-        for user in stood.iter().filter(|it| theirs.participant(it).is_none()) {
+        for user in left.stood.iter().filter(|it| theirs.participant(it).is_none()) {
             cluster.bus.withdraw(cluster.me(), user, ours.id).await?;
         }
-        for (user, errand) in pleas(ours, &theirs) {
+        for (user, errand) in pleas(ours, &left.gone, &theirs) {
             match Box::pin(self.ask(ours.id, user, errand)).await {
                 Err(error) if error.code() == Code::ClusterUnavailable => return Err(error),
                 Ok(_) | Err(_) => {}
@@ -255,8 +264,13 @@ where
 }
 
 /// What to ask the new owner for, in this order: a call that ended here because all said no ends there for the same
-/// reason, and not because its initiator, who is out of it as it is over, left.
-fn pleas<'a>(ours: &'a Call, theirs: &Call) -> Vec<(&'a UserId, Errand)> {
+/// reason, and not because its initiator, who is out of it as it is over, left. At last for those who were told here to
+/// be `gone`, though that changed nothing: the call was over here, or they were out of it, while they joined there.
+fn pleas<'a>(
+    ours: &'a Call,
+    gone: &'a [(UserId, Timestamp)],
+    theirs: &Call,
+) -> Vec<(&'a UserId, Errand)> {
     let ended_by_some =
         !ours.state.is_terminal() || matches!(ours.state, CallState::Ended | CallState::Cancelled);
     let all = ours.participants.iter().filter_map(|it| {
@@ -266,6 +280,15 @@ fn pleas<'a>(ours: &'a Call, theirs: &Call) -> Vec<(&'a UserId, Errand)> {
     });
     let mut all: Vec<_> = all.collect();
     all.sort_by_key(|(_, errand)| !matches!(errand, Errand::Decline));
+    let stays = |it: &Participant, at| {
+        (it.is_joined() || it.is_rung()) && it.since.is_none_or(|since| since < at)
+    };
+    for (user, at) in gone {
+        let stays = theirs.participant(user).is_some_and(|it| stays(it, *at));
+        if stays && all.iter().all(|(it, _)| *it != user) {
+            all.push((user, Errand::End));
+        }
+    }
     all
 }
 
@@ -297,7 +320,6 @@ mod tests {
     use crate::call::model::Limits;
     use crate::call::participant::Settings;
     use crate::call::state::{CallType, MediaPath};
-    use crate::call::time::Timestamp;
     use uuid::Uuid;
 
     /// Anna calls these.
@@ -322,14 +344,21 @@ mod tests {
         Call::start(start, Timestamp(1_000)).0
     }
 
-    fn pleaded(others: &[&str], here: &[Command]) -> Vec<(String, &'static str)> {
+    /// What is asked for where `here` was done to a call of anna's, a second after the other, and these were told to be
+    /// `gone`, and when.
+    fn pleaded(
+        others: &[&str],
+        here: &[Command],
+        gone: &[(&str, i64)],
+    ) -> Vec<(String, &'static str)> {
+        let gone: Vec<_> = gone.iter().map(|(it, at)| (user(it), Timestamp(at * 1_000))).collect();
         let theirs = ringing(others);
         let mut ours = theirs.clone();
         for (command, at) in here.iter().zip(2..) {
             ours.apply(command.clone(), Timestamp(at * 1_000)).unwrap();
         }
         let name = |it: &Errand| if matches!(it, Errand::Decline) { "decline" } else { "end" };
-        pleas(&ours, &theirs).iter().map(|(user, it)| (user.to_string(), name(it))).collect()
+        pleas(&ours, &gone, &theirs).iter().map(|(user, it)| (user.to_string(), name(it))).collect()
     }
 
     #[test]
@@ -354,7 +383,24 @@ mod tests {
                 &[("carl", "decline"), ("anna", "end")],
             ),
         ] {
-            assert_eq!(pleaded(others, here), of(expected), "{here:?}");
+            assert_eq!(pleaded(others, here, &[]), of(expected), "{here:?}");
+        }
+    }
+    #[test]
+    fn who_was_told_to_be_gone_is_out_there_too() {
+        let decline = |name: &str| Command::Decline { user: user(name) };
+        for (here, gone, expected) in [
+            // It was over here, as bob declined, when its initiator ended it.
+            (&[decline("bob")][..], &[("anna", 3)][..], &[("bob", "decline"), ("anna", "end")][..]),
+            (&[decline("bob")], &[("bob", 2)], &[("bob", "decline")]),
+            (&[], &[("bob", 3)], &[("bob", "end")]),
+            (&[], &[("bob", 3), ("carl", 3)], &[("bob", "end")]),
+            // Before they were there.
+            (&[], &[("anna", 0), ("anna", 1)], &[]),
+        ] {
+            let expected: Vec<(String, &str)> =
+                expected.iter().map(|(name, it)| ((*name).to_owned(), *it)).collect();
+            assert_eq!(pleaded(&["bob"], here, gone), expected, "{here:?} {gone:?}");
         }
     }
 }
