@@ -12,6 +12,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends cmake && rm -rf
 WORKDIR /build
 # Dependencies first: they change more seldom than our code, and their layer is kept.
 COPY Cargo.toml Cargo.lock ./
+COPY .cargo ./.cargo
 # The manifest names the benches, so they have to be there.
 COPY benches ./benches
 RUN mkdir -p src web/dist && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \

@@ -218,11 +218,13 @@ fn runner() -> Result<Runner, StoreError> {
     let instance = include_str!("../../migrations/sqlite/V2__instance.sql");
     let released = include_str!("../../migrations/sqlite/V3__released.sql");
     let deployment = include_str!("../../migrations/sqlite/V4__deployment.sql");
+    let counts = include_str!("../../migrations/sqlite/V5__counts.sql");
     let migrations = [
         ("V1__calls", calls),
         ("V2__instance", instance),
         ("V3__released", released),
         ("V4__deployment", deployment),
+        ("V5__counts", counts),
     ]
     .map(|(name, sql)| Migration::unapplied(name, sql).map_err(migration_failed));
     Ok(Runner::new(&migrations.into_iter().collect::<Result<Vec<_>, _>>()?))

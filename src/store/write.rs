@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use rusqlite::{Connection, named_params, params};
+use rusqlite::{Connection, ToSql, named_params, params, params_from_iter};
 
 use crate::call::id::ChatId;
 use crate::call::record::{CallRecord, ParticipantRecord};
@@ -19,9 +19,8 @@ const CALL: &str = "
     INSERT INTO calls (id, room_id, type, state, initiator_id, chat_id, is_group, max_participants,
         started_at, ended_at, duration, end_reason, recording_enabled, recording_url, created_at,
         updated_at, epoch, seq)
-    VALUES (:id, 'room_' || :id, :type, :state, :initiator, :chat, :group, :max,
-        :started, :ended, :duration, :reason, :recorded, :recording, :created, :updated, :epoch,
-        :seq)
+    VALUES (?1, 'room_' || ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
+        ?17)
     ON CONFLICT (id) DO UPDATE SET state = excluded.state, is_group = excluded.is_group,
         max_participants = excluded.max_participants, started_at = excluded.started_at,
         ended_at = excluded.ended_at, duration = excluded.duration,
@@ -32,20 +31,24 @@ const CALL: &str = "
         AND (calls.state = excluded.state
             OR calls.state NOT IN ('ended', 'failed', 'busy', 'declined', 'missed', 'cancelled'))";
 
+/// One who is there already; what comes first is the key, and what both statements set.
 const PARTICIPANT: &str = "
-    INSERT INTO call_participants (id, call_id, user_id, role, joined_at, left_at, duration,
-        connection_state, audio_enabled, video_enabled, screen_share_enabled, connection_quality,
-        call_created_at, created_at, updated_at, epoch, seq)
-    VALUES (:id, :call, :user, :role, :joined, :left, :duration, :connection, :audio, :video,
-        :screen, :quality, :call_created, :updated, :updated, :epoch, :seq)
-    ON CONFLICT (call_id, id) DO UPDATE SET joined_at = excluded.joined_at,
-        left_at = excluded.left_at, duration = excluded.duration,
-        connection_state = excluded.connection_state, audio_enabled = excluded.audio_enabled,
-        video_enabled = excluded.video_enabled,
-        screen_share_enabled = excluded.screen_share_enabled,
-        connection_quality = excluded.connection_quality, updated_at = excluded.updated_at,
-        epoch = excluded.epoch, seq = excluded.seq
-    WHERE (excluded.epoch, excluded.seq) >= (call_participants.epoch, call_participants.seq)";
+    UPDATE call_participants SET joined_at = ?3, left_at = ?4, duration = ?5,
+        connection_state = ?6, audio_enabled = ?7, video_enabled = ?8, screen_share_enabled = ?9,
+        connection_quality = ?10, updated_at = ?11, epoch = ?12, seq = ?13
+    WHERE call_id = ?1 AND id = ?2 AND (epoch, seq) <= (?12, ?13)";
+
+const NEW_PARTICIPANT: &str = "
+    INSERT INTO call_participants (call_id, id, joined_at, left_at, duration, connection_state,
+        audio_enabled, video_enabled, screen_share_enabled, connection_quality, created_at,
+        updated_at, epoch, seq, user_id, role, call_created_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?12, ?13, ?14, ?15, ?16)
+    ON CONFLICT (call_id, id) DO NOTHING";
+
+/// Of one who is new. There is no trigger for it (`V5__counts.sql`).
+const ONE_MORE: &str = "
+    INSERT INTO call_counts (user_id, calls) VALUES (?1, 1)
+    ON CONFLICT (user_id) DO UPDATE SET calls = calls + 1";
 
 /// Whoever takes over a call writes all of its participants anew. Of those that only an earlier owner knew nobody was
 /// told.
@@ -138,25 +141,25 @@ fn change(connection: &Connection, change: &Change) -> rusqlite::Result<Written>
 }
 
 fn call(connection: &Connection, call: &CallRecord) -> rusqlite::Result<usize> {
-    connection.prepare_cached(CALL)?.execute(named_params! {
-        ":id": IdText::from(call.id),
-        ":type": call.call_type.as_str(),
-        ":state": call.state.as_str(),
-        ":initiator": call.initiator.as_str(),
-        ":chat": call.chat.as_ref().map(ChatId::as_str),
-        ":group": call.is_group,
-        ":max": call.max_participants,
-        ":started": millis(call.started_at),
-        ":ended": millis(call.ended_at),
-        ":duration": optional_integer(call.duration)?,
-        ":reason": call.end_reason.map(EndReason::as_str),
-        ":recorded": call.recorded,
-        ":recording": call.recording_url,
-        ":created": call.created_at.0,
-        ":updated": call.updated_at.0,
-        ":epoch": integer(call.epoch)?,
-        ":seq": integer(call.seq)?,
-    })
+    connection.prepare_cached(CALL)?.execute(params![
+        IdText::from(call.id),
+        call.call_type.as_str(),
+        call.state.as_str(),
+        call.initiator.as_str(),
+        call.chat.as_ref().map(ChatId::as_str),
+        call.is_group,
+        call.max_participants,
+        millis(call.started_at),
+        millis(call.ended_at),
+        optional_integer(call.duration)?,
+        call.end_reason.map(EndReason::as_str),
+        call.recorded,
+        call.recording_url,
+        call.created_at.0,
+        call.updated_at.0,
+        integer(call.epoch)?,
+        integer(call.seq)?,
+    ])
 }
 
 fn participant(
@@ -164,24 +167,36 @@ fn participant(
     call: &CallRecord,
     participant: &ParticipantRecord,
 ) -> rusqlite::Result<()> {
-    connection.prepare_cached(PARTICIPANT)?.execute(named_params! {
-        ":id": IdText::from(participant.id),
-        ":call": IdText::from(participant.call),
-        ":user": participant.user.as_str(),
-        ":role": participant.role.as_str(),
-        ":joined": millis(participant.joined_at),
-        ":left": millis(participant.left_at),
-        ":duration": optional_integer(participant.duration)?,
-        ":connection": participant.connection.as_str(),
-        ":audio": participant.audio,
-        ":video": participant.video,
-        ":screen": participant.screen_share,
-        ":quality": participant.quality.map(Quality::as_str),
-        ":call_created": call.created_at.0,
-        ":updated": call.updated_at.0,
-        ":epoch": integer(call.epoch)?,
-        ":seq": integer(call.seq)?,
-    })?;
+    let (of, id) = (IdText::from(participant.call), IdText::from(participant.id));
+    let (joined, left) = (millis(participant.joined_at), millis(participant.left_at));
+    let duration = optional_integer(participant.duration)?;
+    let (state, quality) =
+        (participant.connection.as_str(), participant.quality.map(Quality::as_str));
+    let (epoch, seq) = (integer(call.epoch)?, integer(call.seq)?);
+    let both: [&dyn ToSql; 13] = [
+        &of,
+        &id,
+        &joined,
+        &left,
+        &duration,
+        &state,
+        &participant.audio,
+        &participant.video,
+        &participant.screen_share,
+        &quality,
+        &call.updated_at.0,
+        &epoch,
+        &seq,
+    ];
+    if connection.prepare_cached(PARTICIPANT)?.execute(both.as_slice())? > 0 {
+        return Ok(());
+    }
+    let (user, role) = (participant.user.as_str(), participant.role.as_str());
+    let once: [&dyn ToSql; 3] = [&user, &role, &call.created_at.0];
+    let all = params_from_iter(both.into_iter().chain(once));
+    if connection.prepare_cached(NEW_PARTICIPANT)?.execute(all)? > 0 {
+        connection.prepare_cached(ONE_MORE)?.execute([user])?;
+    }
     Ok(())
 }
 
