@@ -13,8 +13,9 @@ import { bus } from './cluster/bus.mjs';
 import { living } from './cluster/living.mjs';
 import { paper } from './cluster/paper.mjs';
 import { relaying } from './cluster/relaying.mjs';
-import { ROWS, table } from './cluster/table.mjs';
+import { ROWS, table, TOLD_ROWS } from './cluster/table.mjs';
 import { taking } from './cluster/taking.mjs';
+import { publish } from './readme.mjs';
 
 const number = (name, other) => Number(process.env[name] ?? other);
 
@@ -89,14 +90,11 @@ const where = { ...circumstances({ SECONDS, CALLS, SEATS, WINDOW }), redis: redi
 console.log(inLines(where));
 const figures = {};
 for (const nodes of NODES) figures[nodes] = await trial(nodes);
-console.log(
-  `\n${table(
-    NODES.map((it) => `${it} node${it > 1 ? 's' : ''}`),
-    ROWS,
-    Object.values(figures),
-  )}`,
-);
-console.log(`\n${computed(figures, where)}`);
+const titles = NODES.map((it) => `${it} node${it > 1 ? 's' : ''}`);
+const of = (rows) => table(titles, rows, Object.values(figures));
+console.log(`\n${of(ROWS)}\n\n${computed(figures, where)}`);
+// Fewer nodes say nothing to who reads of the whole.
+if (!process.env.NODES) publish('bench-cluster', where, [of(TOLD_ROWS)]);
 mkdirSync(OUTPUT, { recursive: true });
 const file = join(OUTPUT, 'bench-cluster.json');
 writeFileSync(file, JSON.stringify({ ...where, figures }, null, 2));

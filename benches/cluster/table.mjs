@@ -122,6 +122,23 @@ export const ROWS = [
   ...idleRows,
 ];
 
+/** Of these the README tells. */
+const TOLD = new Set([
+  ...['p50', 'p99'].flatMap((it) => [`token, at the owner: ${it}`, `token, at another node: ${it}`]),
+  'token, what the way costs: CPU of nodes',
+  ...['p50', 'p99'].map((it) => `the bus alone, there and back, one at a time: ${it}`),
+  ...STREAMS.flatMap(([, where]) => [
+    ...['p50', 'p99'].map((it) => `signaling, ${where}, one at a time: ${it}`),
+    ...['', ': CPU of nodes', ': CPU of Redis'].map((it) => `signaling, ${where}, as many as go${it}`),
+  ]),
+  ...['nodes', 'Redis', 'Postgres'].map((it) => `life of a call: CPU of ${it}`),
+  ...['commands of nodes to Redis', 'to Redis', 'from Redis'].map((it) => `life of a call: ${it}`),
+  ...['a live call', 'a call that is over, 10 min', 'a connected user'].map((it) => `memory of Redis: ${it}`),
+  ...['noticed after', '1,000 calls taken in', 'everybody told after'].map((it) => `a node is killed: ${it}`),
+  'a node is killed and started at once: its calls back after',
+]);
+export const TOLD_ROWS = ROWS.filter(([name]) => TOLD.has(name));
+
 function shown(value) {
   if (value === undefined || Number.isNaN(value)) return '-';
   const digits = Math.abs(value) < 10 && !Number.isInteger(value) ? 2 : 0;
