@@ -89,14 +89,13 @@ impl App {
                 Some(_) | None => Ok(()),
             },
             other => other,
-        }?;
-        self.let_go(id, user);
-        Ok(())
+        }
     }
 
     pub(super) async fn end_here(&self, id: CallId, user: &UserId) -> Result<(), AppError> {
+        let at = self.clock.now();
         self.withdraw(id, user, Command::End { user: user.clone() }, Intent::Other).await?;
-        self.let_go(id, user);
+        self.let_go(id, user, at);
         Ok(())
     }
 

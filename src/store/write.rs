@@ -263,6 +263,8 @@ fn millis(time: Option<Timestamp>) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
     use crate::call::state::{ConnectionState, State};
     use crate::store::fixture;
@@ -350,6 +352,16 @@ mod tests {
         write(7, 4, 0..0);
         write(1, 9, 0..2);
         assert_eq!(users(), one);
+        // One whom another owner has asked in anew.
+        let mut change = fixture::change(1, 5);
+        change.call.epoch = 9;
+        change.participants.truncate(1);
+        change.participants[0].id = Uuid::from_u128(99);
+        let written = record(&connection, &Record::Change(Box::new(change)));
+        assert_eq!(written.unwrap(), Written::Stored);
+        assert_eq!(users(), one);
+        let count = "SELECT calls FROM call_counts";
+        assert_eq!(connection.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap(), 1);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::app::error::AppError;
 use crate::bus::directory::{Found, Mark, Ring, User};
 use crate::bus::error::{BusError, Kind};
 use crate::call::id::{CallId, UserId};
+use crate::call::model::Call;
 
 /// How often what holds a user back is looked at, where it turns out to be no more.
 const TRIES_MAX: u32 = 3;
@@ -134,18 +135,20 @@ impl App {
         call: CallId,
         found: &Found,
     ) -> Result<bool, AppError> {
+        let unknown = || AppError::from(BusError::new("asking who is in a call", Kind::Away));
         if cluster.peers.is_gone(&cluster.bus, &found.owner).await {
             if found.snapshot.is_empty() {
                 cluster.bus.forget_call(user, call).await?;
                 return Ok(false);
             }
-            // Whoever takes it over finds what is found here.
-            return Ok(true);
+            // Whoever takes it over goes on from that, or from what is newer.
+            let was = serde_json::from_slice::<Call>(&found.snapshot).ok();
+            return was.is_some_and(|it| it.is_joined(user)).then_some(true).ok_or_else(unknown);
         }
         let asked = (user, &Errand::Holds);
         let told = self.ask_node(cluster, &found.owner, Command::about(call), asked).await;
         let told = told.ok().flatten().and_then(|it| serde_json::from_str(it.get()).ok());
-        told.ok_or_else(|| BusError::new("asking who is in a call", Kind::Away).into())
+        told.ok_or_else(unknown)
     }
 
     /// Whether `user` is in a call that is ours, as another node asks.
@@ -165,8 +168,8 @@ impl App {
         self.holds_no_more(cluster, user, call, found).await
     }
 
-    /// Whether `user` is in a call that Redis takes for ours, and that is not here: where it is being made, or on its
-    /// way to us. One that is over is over for all from now on.
+    /// Whether `user` is in a call that is not here, nor with another node as far as Redis knows: where it is being made
+    /// here, or on its way to us. One that is over is over for all from now on.
     async fn holds_no_more(
         self: &Arc<Self>,
         cluster: &Cluster,
@@ -176,7 +179,7 @@ impl App {
     ) -> Result<bool, AppError> {
         let over = match found {
             None => true,
-            Some(found) if found.snapshot.is_empty() && !cluster.keeping.is_making(call) => true,
+            Some(found) if found.snapshot.is_empty() => !cluster.keeping.is_making(call),
             Some(found) => {
                 Box::pin(self.lay(cluster, call, &found)).await?;
                 self.is_over_in_store(call).await

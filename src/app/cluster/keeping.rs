@@ -49,7 +49,7 @@ struct Kept {
     stands: Stands,
     /// It is being made: as long as it has no state, nothing that was claimed for it is taken back.
     making: bool,
-    /// Who was told that they are out of it, and when: also where that changed nothing here.
+    /// Who has ended it for themselves, and when: also where that changed nothing here.
     gone: Vec<(UserId, Timestamp)>,
     /// What every other node was told last.
     told: ToldNodes,
@@ -84,7 +84,7 @@ pub(super) struct Latest {
 pub(super) struct Leftover {
     /// Those of whom Redis may say that they stand to it because we said so.
     pub(super) stood: Vec<UserId>,
-    /// Who was told here to be out of it, and when.
+    /// Who has ended it for themselves here, and when.
     pub(super) gone: Vec<(UserId, Timestamp)>,
 }
 
@@ -164,9 +164,9 @@ impl Keeping {
         self.calls.entry(call).or_default().making = true;
     }
 
-    /// Whether a call of ours is being made.
+    /// Whether a call of ours is being made, and nobody could join it yet.
     pub(super) fn is_making(&self, call: CallId) -> bool {
-        self.calls.get(&call).is_some_and(|it| it.making)
+        self.calls.get(&call).is_some_and(|it| it.making && it.latest.is_none())
     }
 
     /// It came to nothing: what was claimed for it is taken back.
@@ -207,7 +207,7 @@ impl Keeping {
         }
     }
 
-    /// `user` is told at that time to be out of a call, or not to be asked into it any more.
+    /// `user` has ended a call at that time.
     pub(super) fn let_go(&self, call: CallId, user: &UserId, at: Timestamp) {
         let Some(mut kept) = self.calls.get_mut(&call) else { return };
         kept.gone.retain(|(it, _)| it != user);

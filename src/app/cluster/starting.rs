@@ -188,7 +188,9 @@ impl App {
             Rung::Joins(first) => {
                 let here = Stay { cluster, call };
                 let joined = self.join_instead(here, start, first).await?;
-                return joined.ok_or(AppError::AlreadyInCall(first));
+                // It came to nothing, and so has this one, which gave way to it.
+                let away = BusError::new("joining the call of who is called", Kind::Away);
+                return joined.ok_or_else(|| away.into());
             }
         };
         let rings = start.request.silent || !invitees.iter().all(|it| it.busy);

@@ -114,10 +114,10 @@ impl App {
         }
     }
 
-    /// `user` was told to be out of a call that is here: where another node has taken it, that one is asked for it.
-    pub(in crate::app) fn let_go(&self, call: CallId, user: &UserId) {
+    /// `user` has ended a call here at that time: where another node has taken it, that one is asked for it.
+    pub(in crate::app) fn let_go(&self, call: CallId, user: &UserId, at: Timestamp) {
         if let Some(cluster) = self.cluster() {
-            cluster.keeping.let_go(call, user, self.clock.now());
+            cluster.keeping.let_go(call, user, at);
         }
     }
 
@@ -264,8 +264,9 @@ where
 }
 
 /// What to ask the new owner for, in this order: a call that ended here because all said no ends there for the same
-/// reason, and not because its initiator, who is out of it as it is over, left. At last for those who were told here to
-/// be `gone`, though that changed nothing: the call was over here, or they were out of it, while they joined there.
+/// reason, and not because its initiator, who is out of it as it is over, left. At last for those who were `gone` by their
+/// own word, though that changed nothing here, as the call was over here or they were out of it: where they have
+/// joined there, and not since.
 fn pleas<'a>(
     ours: &'a Call,
     gone: &'a [(UserId, Timestamp)],
@@ -280,11 +281,11 @@ fn pleas<'a>(
     });
     let mut all: Vec<_> = all.collect();
     all.sort_by_key(|(_, errand)| !matches!(errand, Errand::Decline));
-    let stays = |it: &Participant, at| {
-        (it.is_joined() || it.is_rung()) && it.since.is_none_or(|since| since < at)
-    };
     for (user, at) in gone {
-        let stays = theirs.participant(user).is_some_and(|it| stays(it, *at));
+        // Who is in it here came back after that.
+        let is_back = ours.participant(user).is_some_and(|it| it.is_joined() || it.is_rung());
+        let stays = |it: &Participant| it.is_joined() && it.since.is_some_and(|since| since < *at);
+        let stays = !is_back && theirs.participant(user).is_some_and(stays);
         if stays && all.iter().all(|(it, _)| *it != user) {
             all.push((user, Errand::End));
         }
@@ -344,20 +345,24 @@ mod tests {
         Call::start(start, Timestamp(1_000)).0
     }
 
-    /// What is asked for where `here` was done to a call of anna's, a second after the other, and these were told to be
-    /// `gone`, and when.
+    /// What is asked for where `here` and `there` this was done to a call of anna's, a second after the other, and these
+    /// had ended it at that second.
     fn pleaded(
         others: &[&str],
-        here: &[Command],
+        (here, there): (&[Command], &[Command]),
         gone: &[(&str, i64)],
     ) -> Vec<(String, &'static str)> {
         let gone: Vec<_> = gone.iter().map(|(it, at)| (user(it), Timestamp(at * 1_000))).collect();
-        let theirs = ringing(others);
-        let mut ours = theirs.clone();
-        for (command, at) in here.iter().zip(2..) {
-            ours.apply(command.clone(), Timestamp(at * 1_000)).unwrap();
-        }
+        let call = ringing(others);
+        let after = |commands: &[Command]| {
+            let mut call = call.clone();
+            for (command, at) in commands.iter().zip(2..) {
+                call.apply(command.clone(), Timestamp(at * 1_000)).unwrap();
+            }
+            call
+        };
         let name = |it: &Errand| if matches!(it, Errand::Decline) { "decline" } else { "end" };
+        let (ours, theirs) = (after(here), after(there));
         pleas(&ours, &gone, &theirs).iter().map(|(user, it)| (user.to_string(), name(it))).collect()
     }
 
@@ -383,24 +388,36 @@ mod tests {
                 &[("carl", "decline"), ("anna", "end")],
             ),
         ] {
-            assert_eq!(pleaded(others, here, &[]), of(expected), "{here:?}");
+            assert_eq!(pleaded(others, (here, &[]), &[]), of(expected), "{here:?}");
         }
     }
     #[test]
-    fn who_was_told_to_be_gone_is_out_there_too() {
+    fn who_has_ended_it_is_out_there_too_unless_they_came_back() {
         let decline = |name: &str| Command::Decline { user: user(name) };
-        for (here, gone, expected) in [
+        let join = |name: &str| Command::Join {
+            user: user(name),
+            settings: Settings::default(),
+            device: None,
+            online: true,
+        };
+        for (here, there, gone, expected) in [
             // It was over here, as bob declined, when its initiator ended it.
-            (&[decline("bob")][..], &[("anna", 3)][..], &[("bob", "decline"), ("anna", "end")][..]),
-            (&[decline("bob")], &[("bob", 2)], &[("bob", "decline")]),
-            (&[], &[("bob", 3)], &[("bob", "end")]),
-            (&[], &[("bob", 3), ("carl", 3)], &[("bob", "end")]),
-            // Before they were there.
-            (&[], &[("anna", 0), ("anna", 1)], &[]),
+            (
+                &[decline("bob")][..],
+                &[][..],
+                &[("anna", 3)][..],
+                &[("bob", "decline"), ("anna", "end")][..],
+            ),
+            (&[decline("bob")], &[join("bob")], &[("bob", 3), ("carl", 3)], &[("bob", "end")]),
+            // They joined there after that, or are in it here as well.
+            (&[decline("bob")], &[join("bob")], &[("bob", 2), ("anna", 0)], &[]),
+            (&[join("bob")], &[join("bob")], &[("bob", 9)], &[]),
+            (&[], &[], &[("anna", 9), ("bob", 9)], &[]),
         ] {
             let expected: Vec<(String, &str)> =
                 expected.iter().map(|(name, it)| ((*name).to_owned(), *it)).collect();
-            assert_eq!(pleaded(&["bob"], here, gone), expected, "{here:?} {gone:?}");
+            let told = pleaded(&["bob"], (here, there), gone);
+            assert_eq!(told, expected, "{here:?} {there:?} {gone:?}");
         }
     }
 }
