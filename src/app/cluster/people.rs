@@ -127,6 +127,9 @@ impl App {
         loop {
             calls.clear();
             let Some(cluster) = self.cluster() else { break };
+            if let Some(watch) = watch.as_mut() {
+                watch.read();
+            }
             match self.know(cluster, user, here).await {
                 Ok(known) => {
                     sockets = cluster.sockets_of(&known);
@@ -135,7 +138,9 @@ impl App {
                     // While owners were waited for, more may have come: that has been told already, and what they say
                     // now would take it back.
                     let late = |(id, told): &OneCall| cluster.views.is_ahead(*id, numbers_of(told));
-                    let news = watch.as_mut().is_some_and(Watch::has_news);
+                    // So may another gathering of the same, which knew more.
+                    let overtaken = watch.as_ref().is_some_and(Watch::is_overtaken);
+                    let news = watch.as_mut().is_some_and(Watch::has_news) || overtaken;
                     tries += 1;
                     if sync && (news || calls.iter().any(late)) {
                         // An owner that does not answer is not waited for once more.
