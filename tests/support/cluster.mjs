@@ -329,6 +329,13 @@ export class Cluster {
       this.nodes.push(new ClusterNode(this, index, await place()));
     }
     await Promise.all(this.nodes.map((node) => node.start()));
+    await Promise.all(this.nodes.map((node) => this.#ready(node)));
+  }
+
+  /** As a balancer does: nobody is sent to a node before it hears the others. */
+  async #ready(node) {
+    const isReady = async () => (await node.http('/ready')).status === 200;
+    await eventually(`${node.name} is ready`, isReady, { within: 10_000, every: 20 });
   }
 
   /** Ends whatever there is of it. */
