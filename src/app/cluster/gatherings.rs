@@ -96,6 +96,7 @@ mod tests {
         drop(second);
         assert!(all.0.is_empty());
     }
+
     #[test]
     fn a_reading_is_overtaken_by_one_that_began_later_and_was_done_before() {
         let (all, anna) = (Gatherings::default(), UserId::parse("anna").unwrap());
