@@ -16,6 +16,13 @@ use crate::call::model::Call;
 /// How often what holds a user back is looked at, where it turns out to be no more.
 const TRIES_MAX: u32 = 3;
 
+/// Whether a user is in a call, as far as this node can say.
+enum Held {
+    Known(bool),
+    /// Another node has the call.
+    With(Found),
+}
+
 impl App {
     /// `user` joins `call`, unless in another one that goes on. `calling`: the one who is called, by a start of
     /// two.
@@ -90,15 +97,9 @@ impl App {
         user: &UserId,
         call: CallId,
     ) -> Result<bool, AppError> {
-        if let Some(joined) = self.put_right(cluster, user, call).await? {
-            return Ok(joined);
-        }
-        let found = cluster.bus.call(call).await?.filter(|it| !it.over);
-        match found {
-            Some(found) if found.owner != *cluster.me() => {
-                self.holds_elsewhere(cluster, user, call, &found).await
-            }
-            found => self.holds_no_more(cluster, user, call, found).await,
+        match self.held(cluster, user, call).await? {
+            Held::Known(joined) => Ok(joined),
+            Held::With(found) => self.holds_elsewhere(cluster, user, call, &found).await,
         }
     }
 
@@ -158,14 +159,27 @@ impl App {
         user: &UserId,
         call: CallId,
     ) -> Result<bool, AppError> {
+        match self.held(cluster, user, call).await? {
+            Held::Known(joined) => Ok(joined),
+            Held::With(_) => Err(AppError::Moved),
+        }
+    }
+
+    /// Whether `user` is in `call`, where no other node has that.
+    async fn held(
+        self: &Arc<Self>,
+        cluster: &Cluster,
+        user: &UserId,
+        call: CallId,
+    ) -> Result<Held, AppError> {
         if let Some(joined) = self.put_right(cluster, user, call).await? {
-            return Ok(joined);
+            return Ok(Held::Known(joined));
         }
         let found = cluster.bus.call(call).await?.filter(|it| !it.over);
-        if found.as_ref().is_some_and(|it| it.owner != *cluster.me()) {
-            return Err(AppError::Moved);
+        match found {
+            Some(found) if found.owner != *cluster.me() => Ok(Held::With(found)),
+            found => self.holds_no_more(cluster, user, call, found).await.map(Held::Known),
         }
-        self.holds_no_more(cluster, user, call, found).await
     }
 
     /// Whether `user` is in a call that is not here, nor with another node as far as Redis knows: where it is being made
