@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help flamegraphs perf valgrind run cluster build web setup test lint bench bench-paths bench-curves bench-history bench-cluster instructions loadtest chromium postgres livekit k6 toxiproxy coturn redis nginx haproxy
+.PHONY: help flamegraphs perf valgrind run cluster build web setup test lint bench bench-paths bench-curves bench-history bench-cluster instructions loadtest chromium postgres livekit k6 toxiproxy coturn redis faketime nginx haproxy
 
 PORT ?= 3003
 DATA_DIR ?= ./data
@@ -86,6 +86,9 @@ valgrind:
 perf:
 	$(call debian,perf,linux-perf,the flamegraphs)
 
+faketime:
+	$(call debian,faketime,faketime,the tests with a clock that jumps)
+
 nginx:
 	$(call debian,nginx,nginx-light,the tests with load balancers)
 
@@ -114,7 +117,7 @@ k6: .cache/k6/k6
 	@echo "Building k6 for the load tests: about two minutes"
 	GOBIN=$(CURDIR)/.cache/k6 go install go.k6.io/k6@v1.8.1
 
-setup: web $(call installed,$(TEST_PACKAGES)) $(if $(wildcard web/tests/*.test.mjs),chromium) \
+setup: web faketime $(call installed,$(TEST_PACKAGES)) $(if $(wildcard web/tests/*.test.mjs),chromium) \
   $(if $(wildcard tests/postgres/*.test.mjs),postgres toxiproxy) \
   $(if $(wildcard tests/livekit/*.test.mjs),livekit toxiproxy) $(if $(wildcard tests/coturn/*.test.mjs),coturn) \
   $(if $(wildcard tests/redis/*.test.mjs),redis nginx haproxy) \
