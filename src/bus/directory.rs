@@ -177,16 +177,23 @@ impl Bus {
         self.ask(Script::CallsOf, &calls_key(node), &[], calls).await
     }
 
-    /// Notes that this node has the call.
-    pub async fn enlist(&self, call: CallId) -> Result<(), BusError> {
-        let call = call.to_string();
-        self.ask(Script::Enlist, &calls_key(&self.me), &[call.as_bytes()], done).await
+    /// Notes that this node has these calls: some hundreds at most, as a script takes no more than some thousands.
+    pub async fn enlist(&self, calls: &[CallId]) -> Result<(), BusError> {
+        self.list(Script::Enlist, &self.me, calls).await
     }
 
-    /// Notes that `node` does not have the call any more.
-    pub async fn delist(&self, node: &NodeId, call: CallId) -> Result<(), BusError> {
-        let call = call.to_string();
-        self.ask(Script::Delist, &calls_key(node), &[call.as_bytes()], done).await
+    /// Notes that `node` does not have these calls any more: as many as [`enlist`](Self::enlist) takes.
+    pub async fn delist(&self, node: &NodeId, calls: &[CallId]) -> Result<(), BusError> {
+        self.list(Script::Delist, node, calls).await
+    }
+
+    async fn list(&self, how: Script, node: &NodeId, calls: &[CallId]) -> Result<(), BusError> {
+        if calls.is_empty() {
+            return Ok(());
+        }
+        let calls: Vec<String> = calls.iter().map(CallId::to_string).collect();
+        let calls: Vec<&[u8]> = calls.iter().map(String::as_bytes).collect();
+        self.ask(how, &calls_key(node), &calls, done).await
     }
 
     /// The call as all know it.
@@ -200,10 +207,16 @@ impl Bus {
         self.ask(Script::Begin, &call_key(call), &[self.mine()], yes).await
     }
 
-    /// Takes the call from `owner`, who had it in `epoch`. The new epoch is the greater of the old one plus
-    /// one and Redis' time in milliseconds: unique even where Redis has lost the last one.
-    pub async fn claim(&self, call: CallId, owner: &NodeId, epoch: u64) -> Result<Claim, BusError> {
-        let epoch = epoch.to_string();
+    /// Takes the call from `owner`, who had it in `epoch`; `None` where whatever that one has is to be taken. The new
+    /// epoch is the greater of the old one plus one and Redis' time in milliseconds: unique even where Redis has lost
+    /// the last one.
+    pub async fn claim(
+        &self,
+        call: CallId,
+        owner: &NodeId,
+        epoch: Option<u64>,
+    ) -> Result<Claim, BusError> {
+        let epoch = epoch.map_or_else(String::new, |it| it.to_string());
         let args = [self.mine(), owner.as_str().as_bytes(), epoch.as_bytes()];
         self.ask(Script::Claim, &call_key(call), &args, Reply::claim).await
     }

@@ -62,8 +62,8 @@ impl Script {
             Self::Beat => "telling that this node lives",
             Self::ForgetNode => "forgetting a node",
             Self::CallsOf => "reading the calls of a node",
-            Self::Enlist => "noting a call of this node",
-            Self::Delist => "striking out a call of a node",
+            Self::Enlist => "noting calls of this node",
+            Self::Delist => "striking out calls of a node",
             Self::Call => "reading a call",
             Self::Begin => "taking the id of a call",
             Self::Claim => "claiming a call",
@@ -88,7 +88,7 @@ impl Script {
             Self::ForgetNode => "return redis.call('ZREM', KEYS[1], ARGV[1])",
             Self::CallsOf => "return redis.call('SMEMBERS', KEYS[1])",
             Self::Enlist => ENLIST,
-            Self::Delist => "return redis.call('SREM', KEYS[1], ARGV[1])",
+            Self::Delist => "return redis.call('SREM', KEYS[1], unpack(ARGV))",
             Self::Call => CALL,
             Self::Begin => BEGIN,
             Self::Claim => CLAIM,
@@ -116,9 +116,9 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - 3600
 return redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
 ";
 
-/// call. No call lives longer than a week, so neither does the list of a node that nobody took over.
+/// calls. No call lives longer than a week, so neither does the list of a node that nobody took over.
 const ENLIST: &str = "
-redis.call('SADD', KEYS[1], ARGV[1])
+redis.call('SADD', KEYS[1], unpack(ARGV))
 redis.call('PEXPIRE', KEYS[1], 604800000)
 return 1
 ";
@@ -134,11 +134,13 @@ redis.call('PEXPIRE', KEYS[1], 60000)
 return 1
 ";
 
-/// me, owner, epoch -> nothing, or whether it is ours now, the epoch, and what the call was.
+/// me, owner, epoch or nothing -> nothing, or whether it is ours now, the epoch, and what the call was.
 const CLAIM: &str = "
 local was = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'seq', 'over', 'snap')
 if not was[1] then return nil end
-if was[1] ~= ARGV[2] or was[2] ~= ARGV[3] or was[4] == '1' then return {0, was[2], was} end
+if was[1] ~= ARGV[2] or was[4] == '1' or (ARGV[3] ~= '' and was[2] ~= ARGV[3]) then
+  return {0, was[2], was}
+end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local epoch = string.format('%.0f', math.max((tonumber(was[2]) or 0) + 1, now))

@@ -12,6 +12,7 @@
 
 mod checkpoint;
 mod connection;
+mod ends;
 pub mod error;
 pub mod history;
 pub mod journal;

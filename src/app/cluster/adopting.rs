@@ -10,6 +10,7 @@ use crate::app::cluster::Cluster;
 use crate::app::cluster::news::Told;
 use crate::app::error::AppError;
 use crate::bus::directory::{Claim, Found, State};
+use crate::bus::node::NodeId;
 use crate::call::id::CallId;
 use crate::call::model::Call;
 
@@ -53,36 +54,43 @@ impl App {
         if self.is_draining() {
             return Err(AppError::Draining);
         }
-        let Some(_busy) = cluster.adoptions.begin(call) else { return Ok(()) };
         // Nobody would find it with us otherwise.
-        cluster.bus.enlist(call).await?;
-        let adopted = self.claim_and_install(cluster, call, &found).await;
-        adopted.inspect_err(|_| cluster.adoptions.doubt(call))
+        cluster.bus.enlist(&[call]).await?;
+        let over = self.store.over_among(&[call]).await.contains(&call);
+        self.adopt_listed(cluster, call, (&found.owner, Some(found.epoch)), over).await
     }
 
-    async fn claim_and_install(
+    /// The same for one that is listed as ours already, and of which the store has been asked whether it is `over`.
+    pub(super) async fn adopt_listed(
         self: &Arc<Self>,
         cluster: &Cluster,
         call: CallId,
-        found: &Found,
+        (owner, epoch): (&NodeId, Option<u64>),
+        over: bool,
     ) -> Result<(), AppError> {
-        match cluster.bus.claim(call, &found.owner, found.epoch).await? {
-            Claim::Ours { epoch, was: Some(was) } => self.install(cluster, call, epoch, &was).await,
-            Claim::Ours { was: None, .. } | Claim::Theirs(_) | Claim::Nothing => Ok(()),
-        }
+        let Some(_busy) = cluster.adoptions.begin(call) else { return Ok(()) };
+        let adopted = async {
+            match cluster.bus.claim(call, owner, epoch).await? {
+                Claim::Ours { epoch, was: Some(was) } => {
+                    self.install(cluster, (call, epoch), &was, over).await
+                }
+                Claim::Ours { was: None, .. } | Claim::Theirs(_) | Claim::Nothing => Ok(()),
+            }
+        };
+        adopted.await.inspect_err(|_| cluster.adoptions.doubt(call))
     }
 
-    /// Begins to own a call as it was found.
+    /// Begins to own a call as it was found, unless it is `over` for the store.
     async fn install(
         self: &Arc<Self>,
         cluster: &Cluster,
-        call: CallId,
-        epoch: u64,
+        (call, epoch): (CallId, u64),
         was: &Found,
+        over: bool,
     ) -> Result<(), AppError> {
         let found = serde_json::from_slice::<Call>(&was.snapshot).ok();
         // It was being made and never was, or had ended: its former owner could not tell that to Redis any more.
-        if found.is_none() || self.is_over_in_store(call).await {
+        if found.is_none() || over {
             let state = State { epoch, seq: was.seq, over: true, snapshot: b"" };
             cluster.bus.put(call, &state, false).await?;
             if let Some(found) = found {
@@ -99,12 +107,6 @@ impl App {
         }
     }
 
-    /// Whether the store knows that a call is over; one that can't be asked knows of nothing.
-    pub(super) async fn is_over_in_store(&self, call: CallId) -> bool {
-        let stored = Box::pin(self.store.call(call)).await;
-        stored.ok().flatten().is_some_and(|it| it.call.state.is_terminal())
-    }
-
     /// A call turns out to be over: whoever is in it, wherever they are, looks at their calls anew.
     pub(super) async fn tell_over(self: &Arc<Self>, cluster: &Cluster, call: &Call, epoch: u64) {
         for it in &call.participants {
@@ -116,7 +118,7 @@ impl App {
         self.resync(call.participants.iter().map(|it| &it.user));
     }
 
-    /// Owns `call` in this epoch from now on.
+    /// Owns `call` in this epoch from now on: one that is listed as ours.
     pub(super) async fn own(
         self: &Arc<Self>,
         cluster: &Cluster,
@@ -129,6 +131,7 @@ impl App {
         let permit = self.journal.reserve()?;
         let applied = call.take_over(epoch, now);
         let durable = self.calls.insert(call, |call| self.submit(permit, call, &applied, None));
+        cluster.keeping.list(id, true);
         durable.await?;
         // Then it is known where its people are; if that takes longer, they are told then.
         if self.kept(id).await.is_err() {

@@ -67,7 +67,7 @@ impl App {
             Ok(Put::Kept | Put::Older) => {
                 if cluster.keeping.reach(call, &plan) {
                     // Where this fails, whoever takes over finds a call that is over.
-                    drop(cluster.bus.delist(cluster.me(), call).await);
+                    drop(cluster.bus.delist(cluster.me(), &[call]).await);
                 } else if cluster.keeping.was_lost(call) {
                     // Who has looked meanwhile has not found it.
                     self.retell(cluster, call, true);
@@ -99,7 +99,7 @@ impl App {
         if plan.unlisted {
             // First, as nobody takes over from one who dies what is not listed.
             cluster.keeping.list(call, true);
-            let listed = cluster.bus.enlist(call).await;
+            let listed = cluster.bus.enlist(&[call]).await;
             listed.inspect_err(|_| cluster.keeping.list(call, false))?;
         }
         let Latest { epoch, seq, over, ref snapshot, .. } = *latest;

@@ -24,7 +24,7 @@ impl App {
                 let Ok(Some(found)) = cluster.bus.call(call).await else { continue };
                 if found.over {
                     // That it is not ours any more may have been lost too.
-                    drop(cluster.bus.delist(cluster.me(), call).await);
+                    drop(cluster.bus.delist(cluster.me(), &[call]).await);
                 } else {
                     // Whoever asks for it later finds out.
                     drop(Box::pin(app.lay(cluster, call, &found)).await);
@@ -55,7 +55,7 @@ impl App {
         let seq = past.call.seq.max(found.seq) + 1;
         let state = State { epoch, seq, over: true, snapshot: b"" };
         cluster.bus.put(call, &state, false).await?;
-        cluster.bus.delist(cluster.me(), call).await?;
+        cluster.bus.delist(cluster.me(), &[call]).await?;
         tracing::info!(%call, "a call that was over is over once more");
         if let Ok(was) = serde_json::from_slice::<Call>(&found.snapshot) {
             self.tell_over(cluster, &Call { seq, ..was }, epoch).await;

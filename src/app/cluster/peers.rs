@@ -1,8 +1,8 @@
-//! Which nodes live: each beats once a second, and whoever's beat stands still is dead.
+//! Which nodes live: each beats twice a second, and whoever's beat stands still is dead.
 //!
 //! Not by the age of a beat: while the part of Redis that keeps them fails over, all beats are old; nor by its
 //! absence: that part may have been lost. Dead is whose beat has not moved, or was not there, while the observer's
-//! own went through five times in a row.
+//! own went through nine times in a row: four and a half to five seconds after its last one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,24 +20,26 @@ use crate::bus::node::NodeId;
 use crate::call::time::Timestamp;
 
 /// How often a node says that it lives.
-const BEAT: Duration = Duration::from_secs(1);
+const BEAT: Duration = Duration::from_millis(500);
 /// How soon one that did not go through is tried again.
 const BEAT_AGAIN: Duration = Duration::from_millis(250);
 /// How often each node takes its own share of a dead one's calls alone, before any takes what is left.
-const SHARED_TRIES: u32 = 2;
+const SHARED_TRIES: u32 = 4;
 /// How far the clocks of this node and of Redis may be apart before somebody is told.
 const APART_MAX: Duration = Duration::from_secs(2);
 /// Beats of ours during which another's stands still until it counts as dead.
-const STILL_MAX: u32 = 5;
-/// Beats of ours for which one that is gone is remembered.
-const REMEMBERED_MAX: u32 = 3600;
-/// Without a beat for so long a node takes it that the others may take it for dead soon: sooner than they do.
+const STILL_MAX: u32 = 9;
+/// Beats of ours for which one that is gone is remembered: an hour.
+const REMEMBERED_MAX: u32 = 7200;
+/// So long after it last sent a beat that went through, a node takes it that the others may take it for dead soon: half a
+/// second before the quickest of them does.
 const FENCE: Duration = Duration::from_secs(4);
 
 /// The other nodes, as this one sees them.
 #[derive(Default)]
 pub(super) struct Peers {
     known: Mutex<HashMap<NodeId, Peer>>,
+    /// When the last beat that went through was sent.
     last: Mutex<Option<Instant>>,
     /// Beats of ours that went through in a row.
     steady: AtomicU32,
@@ -189,10 +191,10 @@ impl Peers {
         }
     }
 
-    fn see(&self, me: &NodeId, beats: &[(NodeId, i64)]) -> Seen {
-        let now = Instant::now();
-        let before = self.last.lock().replace(now);
-        let absent = before.is_some_and(|it| now - it >= FENCE);
+    /// What the beat shows that was `sent` then.
+    fn see(&self, me: &NodeId, sent: Instant, beats: &[(NodeId, i64)]) -> Seen {
+        let before = self.last.lock().replace(sent);
+        let absent = before.is_some_and(|it| sent - it >= FENCE);
         if absent {
             // Whose own beats were late has not observed anything.
             self.miss();
@@ -245,13 +247,14 @@ pub(super) async fn watch(app: &Arc<App>) {
         if cluster.peers.retired.load(Ordering::Relaxed) {
             continue;
         }
+        let sent = Instant::now();
         let Ok(told) = cluster.bus.beat().await else {
             cluster.peers.miss();
             // Sooner than the next is due, so that all nodes are back at once.
             beats.reset_after(BEAT_AGAIN);
             continue;
         };
-        let seen = cluster.peers.see(cluster.me(), &told);
+        let seen = cluster.peers.see(cluster.me(), sent, &told);
         app.settle(cluster);
         if seen.absent {
             app.doubt_others(cluster);
@@ -332,18 +335,24 @@ mod tests {
         for moved in moves {
             beat += i64::from(*moved);
             tokio::time::advance(BEAT).await;
-            let seen = peers.see(&me, &[(me.clone(), 0), (other.clone(), beat)]);
+            let beats = [(me.clone(), 0), (other.clone(), beat)];
+            let seen = peers.see(&me, Instant::now(), &beats);
             dead.push(seen.dead == [other.clone()]);
         }
         dead
     }
 
     #[tokio::test(start_paused = true)]
-    async fn dead_is_whose_beat_stands_still_five_times_in_a_row() {
+    async fn dead_is_whose_beat_stands_still_nine_times_in_a_row() {
         let (t, f) = (true, false);
-        assert_eq!(dead_after(&[t, f, f, f, f, f, f]).await, [f, f, f, f, f, t, t]);
-        assert_eq!(dead_after(&[t, f, f, f, f, t, f, f]).await, [f; 8]);
-        assert_eq!(dead_after(&[t, f, f, f, f, f, t]).await, [f, f, f, f, f, t, f]);
+        let still = |times: usize| vec![f; times];
+        assert_eq!(dead_after(&still(8)).await, still(8), "the first is the one that shows it");
+        let moves = [vec![t], still(10)].concat();
+        assert_eq!(dead_after(&moves).await, [still(9), vec![t, t]].concat());
+        let moves = [vec![t], still(8), vec![t], still(8)].concat();
+        assert_eq!(dead_after(&moves).await, still(18));
+        let moves = [vec![t], still(9), vec![t]].concat();
+        assert_eq!(dead_after(&moves).await, [still(9), vec![t, f]].concat());
     }
 
     #[tokio::test(start_paused = true)]
@@ -352,17 +361,17 @@ mod tests {
         peers.settle();
         let beats = [(me.clone(), 0), (other.clone(), 7)];
         for _ in 0..5 {
-            peers.see(&me, &beats);
+            peers.see(&me, Instant::now(), &beats);
             tokio::time::advance(BEAT).await;
         }
         assert!(!peers.is_fenced());
         tokio::time::advance(FENCE).await;
         assert!(peers.is_fenced());
-        let seen = peers.see(&me, &beats);
+        let seen = peers.see(&me, Instant::now(), &beats);
         assert_eq!(seen, Seen { absent: true, ..Seen::default() });
         assert!(!peers.is_fenced());
         for round in 1..=STILL_MAX {
-            let seen = peers.see(&me, &beats[..1]);
+            let seen = peers.see(&me, Instant::now(), &beats[..1]);
             assert_eq!(seen.gone.contains(&other), round == STILL_MAX, "{round}");
             tokio::time::advance(BEAT).await;
         }

@@ -28,7 +28,8 @@ impl App {
             let app = Arc::clone(&app);
             async move { app.bring_one_back(call).await }
         });
-        if done.await < count {
+        let done = done.await.into_iter().filter(|it| *it).count();
+        if done < count {
             return false;
         }
         for node in cluster.peers.all() {
@@ -56,7 +57,7 @@ impl App {
         match cluster.bus.call(id).await? {
             // Redis has lost it.
             None => {
-                cluster.bus.enlist(id).await?;
+                cluster.bus.enlist(&[id]).await?;
                 let epoch = call.epoch + 1;
                 self.own(cluster, call, epoch).await.map(|()| true)
             }
@@ -66,8 +67,8 @@ impl App {
                 Ok(false)
             }
             Some(found) if !found.over && self.was_ours(cluster, &found.owner).await => {
-                cluster.bus.enlist(id).await?;
-                let claim = cluster.bus.claim(id, &found.owner, found.epoch).await?;
+                cluster.bus.enlist(&[id]).await?;
+                let claim = cluster.bus.claim(id, &found.owner, Some(found.epoch)).await?;
                 let Claim::Ours { epoch, was } = claim else { return Ok(false) };
                 let theirs = was.and_then(|it| serde_json::from_slice::<Call>(&it.snapshot).ok());
                 let newer = theirs.filter(|it| (it.epoch, it.seq) > (call.epoch, call.seq));

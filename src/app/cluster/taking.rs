@@ -27,6 +27,8 @@ use crate::store::Record;
 
 /// Calls that are taken or handed over at once.
 const AT_ONCE: usize = 64;
+/// Calls of a dead node of which it is asked together what can be.
+const ASKED_TOGETHER: usize = 256;
 /// For how long the new owner of a call is asked for what was acknowledged here, and how often.
 const PLEAD_MAX: Duration = Duration::from_mins(10);
 const PLEAD_PAUSE: Duration = Duration::from_millis(500);
@@ -54,36 +56,47 @@ impl App {
         if calls.is_empty() {
             return cluster.bus.forget_node(node).await.is_ok();
         }
-        let calls = calls.into_iter().filter(|it| share.has(*it));
-        let (app, of) = (Arc::clone(self), node.clone());
-        let taken = at_once(calls, move |call| {
-            let (app, of) = (Arc::clone(&app), of.clone());
-            async move { app.take_one(&of, call).await }
-        });
-        let taken = taken.await;
+        let calls: Vec<CallId> = calls.into_iter().filter(|it| share.has(*it)).collect();
+        let mut taken = 0;
+        for some in calls.chunks(ASKED_TOGETHER) {
+            match self.take_some(cluster, node, some).await {
+                Ok(count) => taken += count,
+                Err(error) => tracing::debug!(%error, %node, "calls are not taken over yet"),
+            }
+        }
         let took_ms = began.elapsed().as_millis();
         tracing::warn!(%node, calls = taken, took_ms, "calls of a dead node are taken over");
         false
     }
 
-    /// Takes one call of `node`: whether nothing is left to do.
-    async fn take_one(self: &Arc<Self>, node: &NodeId, call: CallId) -> bool {
-        let Some(cluster) = self.cluster() else { return false };
-        let taken = async {
-            match cluster.bus.call(call).await? {
-                Some(found) if !found.over && found.owner == *node => {
-                    self.adopt(cluster, call, found).await?;
-                }
-                Some(_) | None => {}
-            }
-            cluster.bus.delist(node, call).await?;
-            Ok::<(), AppError>(())
-        };
-        let taken = Box::pin(taken).await;
-        if let Err(error) = &taken {
-            tracing::debug!(%error, %call, "a call of a dead node is not taken over yet");
+    /// Takes some calls of `node`: of how many nothing is left to do.
+    async fn take_some(
+        self: &Arc<Self>,
+        cluster: &Cluster,
+        node: &NodeId,
+        calls: &[CallId],
+    ) -> Result<usize, AppError> {
+        if self.is_draining() {
+            return Err(AppError::Draining);
         }
-        taken.is_ok()
+        // Nobody would find them with us otherwise.
+        cluster.bus.enlist(calls).await?;
+        let over = Arc::new(self.store.over_among(calls).await);
+        let (app, of) = (Arc::clone(self), node.clone());
+        let taken = at_once(calls.to_vec(), move |call| {
+            let (app, of, over) = (Arc::clone(&app), of.clone(), over.contains(&call));
+            async move {
+                let cluster = app.cluster()?;
+                let adopted = app.adopt_listed(cluster, call, (&of, None), over);
+                let adopted = Box::pin(adopted).await.inspect_err(|error| {
+                    tracing::debug!(%error, %call, "a call of a dead node is not taken over yet");
+                });
+                adopted.is_ok().then_some(call)
+            }
+        });
+        let taken: Vec<CallId> = taken.await.into_iter().flatten().collect();
+        cluster.bus.delist(node, &taken).await?;
+        Ok(taken.len())
     }
 
     /// Takes a call that its owner gives away.
@@ -106,7 +119,7 @@ impl App {
         self.calls.retire(call);
         let leftover = cluster.keeping.forget(call);
         cluster.views.doubt(call);
-        drop(cluster.bus.delist(cluster.me(), call).await);
+        drop(cluster.bus.delist(cluster.me(), &[call]).await);
         self.release_copy(call).await;
         tracing::info!(%call, "another node has a call that was ours");
         if let Some(ours) = ours {
@@ -175,10 +188,7 @@ impl App {
         let app = Arc::clone(self);
         let work = at_once(calls, move |call| {
             let app = Arc::clone(&app);
-            async move {
-                app.give(call).await;
-                true
-            }
+            async move { app.give(call).await }
         });
         let done = timeout_at(deadline, work).await.is_ok();
         let left = self.calls.len();
@@ -245,20 +255,23 @@ impl Share {
     }
 }
 
-/// Does `work` for each, some at a time: for how many it was done.
-pub(super) async fn at_once<T, W>(each: impl IntoIterator<Item = T>, work: impl Fn(T) -> W) -> usize
+/// Does `work` for each, some at a time: what came of it, but where it panicked.
+pub(super) async fn at_once<T, W>(
+    each: impl IntoIterator<Item = T>,
+    work: impl Fn(T) -> W,
+) -> Vec<W::Output>
 where
-    W: Future<Output = bool> + Send + 'static,
+    W: Future<Output: Send> + Send + 'static,
 {
-    let (mut working, mut done) = (JoinSet::new(), 0);
+    let (mut working, mut done) = (JoinSet::new(), Vec::new());
     for one in each {
         while working.len() >= AT_ONCE {
-            done += usize::from(matches!(working.join_next().await, Some(Ok(true))));
+            done.extend(working.join_next().await.and_then(Result::ok));
         }
         working.spawn(work(one));
     }
     while let Some(worked) = working.join_next().await {
-        done += usize::from(matches!(worked, Ok(true)));
+        done.extend(worked);
     }
     done
 }

@@ -64,9 +64,11 @@ impl Store {
     pub(super) fn run(&mut self, now: i64, script: Script, key: &str, args: &[&[u8]]) -> Reply {
         self.now = now;
         self.entries.retain(|_, entry| entry.until > now);
+        // A snapshot is any bytes.
         let snapshot = Bytes::copy_from_slice(args.get(5).copied().unwrap_or_default());
+        let texts = if script == Script::Put { 5 } else { args.len() };
         let args: Vec<&str> =
-            args.iter().take(5).map(|it| std::str::from_utf8(it).unwrap()).collect();
+            args.iter().take(texts).map(|it| std::str::from_utf8(it).unwrap()).collect();
         match script {
             Script::Beat => self.beat(key, args[0]),
             Script::ForgetNode => {
@@ -79,11 +81,14 @@ impl Store {
             Script::FreeKey => number(self.free(key, args[0])),
             Script::CallsOf => Reply::List(self.members(key).iter().map(|it| text(it)).collect()),
             Script::Enlist => {
-                self.members(key).insert(args[0].to_owned());
+                self.members(key).extend(args.iter().map(|it| (*it).to_owned()));
                 self.keep(key, 7 * 24 * HOUR);
                 Reply::Number(1)
             }
-            Script::Delist => number(self.members(key).remove(args[0])),
+            Script::Delist => {
+                let members = self.members(key);
+                Reply::Number(args.iter().map(|it| i64::from(members.remove(*it))).sum())
+            }
             Script::Probe => number(self.entries.contains_key(key)),
             Script::Call | Script::Begin | Script::Claim | Script::Put => {
                 self.on_call(script, key, &args, snapshot)
@@ -177,7 +182,8 @@ impl Store {
             }
             Script::Claim => {
                 let epoch = get(call, "epoch").to_owned();
-                let theirs = get(call, "owner") != args[1] || epoch != args[2];
+                let other = !args[2].is_empty() && epoch != args[2];
+                let theirs = get(call, "owner") != args[1] || other;
                 if theirs || get(call, "over") == "1" {
                     return Reply::List(vec![Reply::Number(0), text(&epoch), was]);
                 }

@@ -89,15 +89,16 @@ async fn nodes(a: &Bus, b: &Bus) {
     assert_eq!(last(&a.beat().await.unwrap(), b), None);
     let (one, two) = (call(), call());
     assert_eq!(a.calls_of(b.me()).await.unwrap(), []);
-    b.enlist(one).await.unwrap();
-    b.enlist(two).await.unwrap();
-    b.enlist(two).await.unwrap();
+    b.enlist(&[]).await.unwrap();
+    b.enlist(&[two]).await.unwrap();
+    b.enlist(&[one, two]).await.unwrap();
     let mut calls = a.calls_of(b.me()).await.unwrap();
     calls.sort();
     assert_eq!(calls, [one, two]);
-    a.delist(b.me(), one).await.unwrap();
+    a.delist(b.me(), &[one]).await.unwrap();
     assert_eq!(a.calls_of(b.me()).await.unwrap(), [two]);
-    a.delist(b.me(), two).await.unwrap();
+    a.delist(b.me(), &[one, two]).await.unwrap();
+    assert_eq!(a.calls_of(b.me()).await.unwrap(), []);
 }
 
 async fn calls(a: &Bus, b: &Bus) {
@@ -135,27 +136,27 @@ async fn calls(a: &Bus, b: &Bus) {
 
 async fn owners(a: &Bus, b: &Bus) {
     let id = call();
-    assert_eq!(b.claim(id, a.me(), 1).await.unwrap(), Claim::Nothing);
+    assert_eq!(b.claim(id, a.me(), Some(1)).await.unwrap(), Claim::Nothing);
     a.put(id, &state(1, 5), true).await.unwrap();
     let was = a.call(id).await.unwrap().unwrap();
-    assert_eq!(b.claim(id, b.me(), 1).await.unwrap(), Claim::Theirs(was.clone()));
-    assert_eq!(b.claim(id, a.me(), 2).await.unwrap(), Claim::Theirs(was.clone()));
-    let Claim::Ours { epoch, was: before } = b.claim(id, a.me(), 1).await.unwrap() else {
+    assert_eq!(b.claim(id, b.me(), None).await.unwrap(), Claim::Theirs(was.clone()));
+    assert_eq!(b.claim(id, a.me(), Some(2)).await.unwrap(), Claim::Theirs(was.clone()));
+    let Claim::Ours { epoch, was: before } = b.claim(id, a.me(), Some(1)).await.unwrap() else {
         panic!("nobody else wants it")
     };
     assert_eq!(before, Some(was.clone()));
     assert!(epoch > 1_600_000_000_000, "Redis' time");
     let now = Found { owner: b.me().clone(), epoch, ..was };
-    assert_eq!(a.claim(id, a.me(), 1).await.unwrap(), Claim::Theirs(now));
+    assert_eq!(a.claim(id, a.me(), Some(1)).await.unwrap(), Claim::Theirs(now));
     assert_eq!(a.put(id, &state(1, 6), true).await.unwrap(), Put::Deposed);
     assert_eq!(b.put(id, &state(epoch, 6), false).await.unwrap(), Put::Kept);
     let future = epoch + 1_000_000_000;
     let back = State { epoch: future, ..state(1, 1) };
     assert_eq!(a.put(id, &back, false).await.unwrap(), Put::Kept, "what went back is overwritten");
-    let claim = b.claim(id, a.me(), future).await.unwrap();
+    let claim = b.claim(id, a.me(), None).await.unwrap();
     assert!(matches!(claim, Claim::Ours { epoch, .. } if epoch == future + 1));
     assert_eq!(b.put(id, &over(future + 1, 7), false).await.unwrap(), Put::Kept);
-    let claim = a.claim(id, b.me(), future + 1).await.unwrap();
+    let claim = a.claim(id, b.me(), None).await.unwrap();
     assert!(matches!(claim, Claim::Theirs(found) if found.over), "nobody claims what is over");
 }
 

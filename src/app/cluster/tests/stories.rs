@@ -149,7 +149,7 @@ async fn a_call_that_was_claimed_without_an_answer_goes_on() {
     drop(town.kill(A));
     let claimed = town.work(async move {
         let found = bus.call(call).await.unwrap().unwrap();
-        bus.claim(call, &dead, found.epoch).await.unwrap()
+        bus.claim(call, &dead, Some(found.epoch)).await.unwrap()
     });
     assert!(matches!(claimed.await, Claim::Ours { .. }));
     // The answer never came.
