@@ -123,7 +123,7 @@ impl App {
         mut here: Option<bool>,
     ) -> Gathered {
         let (mut calls, mut sockets, mut whole, mut tries) = (Vec::new(), 0, true, 0);
-        let mut watch = self.cluster().map(|it| it.gatherings.begin(user));
+        let (mut watch, mut back) = (self.cluster().map(|it| it.gatherings.begin(user)), false);
         loop {
             calls.clear();
             let Some(cluster) = self.cluster() else { break };
@@ -158,9 +158,16 @@ impl App {
             }
             // Who came or went meanwhile: what is told last is what is so.
             match here {
-                Some(told) if told != self.presence.has(user) => here = Some(!told),
+                Some(told) if told != self.presence.has(user) => {
+                    (here, back) = (Some(!told), !told);
+                }
                 Some(_) | None => break,
             }
+        }
+        if back {
+            // Who came back meanwhile may have been told before the others took them to be gone, and missed what they heard
+            // of until now.
+            self.resync(std::iter::once(user));
         }
         if let Some(cluster) = self.cluster().filter(|_| !whole && here.is_some()) {
             cluster.untold.add(user, sync);

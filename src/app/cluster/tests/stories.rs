@@ -142,6 +142,27 @@ async fn a_call_that_redis_takes_for_being_made_holds_nobody_where_its_owner_kno
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_came_back_before_it_was_told_that_they_had_gone_misses_nothing() {
+    let town = town().await;
+    let phone = Device::connect(town.at(B), "bob");
+    let call = town.work(start(Arc::clone(town.at(A)), "anna", &["bob"])).await.unwrap();
+    town.pass(Duration::from_millis(50)).await;
+    assert!(phone.heard().iter().any(|(name, _)| name == "call:incoming"));
+    let (a, b) = (town.nodes[A].cluster(), town.nodes[B].id.clone());
+    // The word of it comes late.
+    assert!(a.place(&user("bob"), &b, false));
+    let app = Arc::clone(town.at(A));
+    town.work(async move { app.decline(call, &user("bob")).await.unwrap() }).await;
+    town.pass(Duration::from_millis(50)).await;
+    assert_eq!(phone.heard(), [], "nobody knows that it is there");
+    let app = Arc::clone(town.at(B));
+    town.work(async move { drop(app.gather(&user("bob"), false, Some(false)).await) }).await;
+    town.pass(Duration::from_millis(50)).await;
+    let sync = phone.heard().into_iter().find(|(name, _)| name == "call:sync").expect("a sync");
+    assert_eq!(sync.1["calls"], serde_json::json!([]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_that_was_claimed_without_an_answer_goes_on() {
     let mut town = town().await;
     let call = call_of_three(&town).await;
