@@ -198,9 +198,10 @@ impl App {
             cluster.views.end(letter.call, (letter.epoch, letter.seq));
         }
         if reading == Reading::Gap || news.sync {
-            // One who is no longer among them may not have heard that.
-            let listening = before.iter().chain(&news.members).filter(|it| it.listens);
-            let mut users: Vec<&UserId> = listening.map(|it| &it.user).collect();
+            // One who is no longer among them, or hears no more of it, may not have heard that: where people are is told
+            // as it is, and may be ahead of the events.
+            let mut users: Vec<&UserId> =
+                before.iter().chain(&news.members).map(|it| &it.user).collect();
             users.sort_unstable();
             users.dedup();
             self.resync(users.into_iter());
