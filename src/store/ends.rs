@@ -1,6 +1,6 @@
 //! Which of many calls are over, by whatever is known of them: asked once for all that a node is about to take over.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use deadpool_postgres::Object;
 use rusqlite::{Connection, OptionalExtension};
@@ -27,9 +27,10 @@ struct Known {
 }
 
 impl Store {
-    /// Those of `calls` that are over, by the newest that is known of each. A place that can't be asked knows of
-    /// nothing, and then the local file says nothing either of those that another node has had since.
-    pub async fn over_among(&self, calls: &[CallId]) -> HashSet<CallId> {
+    /// Those of `calls` that are over, by the newest that is known of each, and the ownership in which they ended. A place
+    /// that can't be asked knows of nothing, and then the local file says nothing either of those that another node has
+    /// had since.
+    pub async fn over_among(&self, calls: &[CallId]) -> HashMap<CallId, u64> {
         let mut known = local(self.local(), calls.to_vec()).await.unwrap_or_else(|error| {
             tracing::warn!(error = error.logged(), "which calls are over is not known here");
             Vec::new()
@@ -51,7 +52,7 @@ impl Store {
                 *last = it;
             }
         }
-        newest.into_values().filter(|it| it.over).map(|it| it.call).collect()
+        newest.into_values().filter(|it| it.over).map(|it| (it.call, it.epoch)).collect()
     }
 }
 
@@ -118,7 +119,8 @@ mod tests {
         fixture::release(&journal, 3).await.unwrap();
         let calls = [1, 2, 3, 4].map(fixture::call);
         let store = Store::new(store, None);
-        assert_eq!(store.over_among(&calls).await, HashSet::from([2, 3].map(fixture::call)));
-        assert_eq!(store.over_among(&[]).await, HashSet::new());
+        let over = [2, 3].map(|it| (fixture::call(it), 1));
+        assert_eq!(store.over_among(&calls).await, HashMap::from(over));
+        assert_eq!(store.over_among(&[]).await, HashMap::new());
     }
 }

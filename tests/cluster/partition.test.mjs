@@ -2,6 +2,7 @@
 // truth.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { pause } from '../support/chance.mjs';
 import { alone, Cluster } from '../support/cluster.mjs';
 import { noNetworks } from '../support/netns.mjs';
 import { inTime } from '../support/patience.mjs';
@@ -13,6 +14,8 @@ const TAKEN_OVER_MS = 8000;
 const FENCED_MS = 4500;
 const REFUSED_MS_MAX = 1300;
 const HEALED_MS = 15_000;
+/** How long a call that comes back would need to be seen, milliseconds. */
+const FORGOTTEN_MS = 1500;
 
 const skip = alone || noNetworks();
 const cluster = skip ? undefined : await Cluster.start({ redis: 'single', network: true });
@@ -147,5 +150,40 @@ test('a node that was held too long gives way: what was done meanwhile holds', {
   await a.at(0).end(call);
   await deviceB.until('call:ended', { callId: call.id });
   assert.equal((await cluster.oneTruth(b, call)).call.state, 'ended');
+  await cluster.idle();
+});
+
+test('a node that was held until Redis had forgotten a call does not bring it back', { skip }, async () => {
+  const [[a, deviceA], [b, deviceB], [c]] = await cluster.connectedAt(0, 1, 2);
+  const call = await a.start([b, c]);
+  await b.join(call);
+  const node = cluster.node(0);
+  node.freeze();
+  const isTaken = async () => {
+    const { status, body } = await b.at(1).rest('GET', `/${call.id}`);
+    return status === 200 && body.data.call.epoch > call.epoch;
+  };
+  await eventually('another has it', isTaken, { within: TAKEN_OVER_MS, every: 250 });
+  await a.at(1).end(call);
+  await b.at(1).end(call);
+  await deviceB.until('call:ended', { callId: call.id });
+  const stored = `SELECT state FROM calls WHERE id = '${call.id}'`;
+  await eventually('Postgres has its end', async () => (await cluster.postgres.one(stored)) === 'ended');
+  // As ten minutes later.
+  const key = `calls:c:{${call.id}}`;
+  await cluster.redis.ask(['DEL', key]);
+  const back = Date.now();
+  node.thaw();
+  const { calls } = await deviceA.synced({ since: back });
+  assert.deepEqual(calls, []);
+  await pause(FORGOTTEN_MS);
+  assert.equal(await cluster.redis.ask(['EXISTS', key]), 0);
+  for (const [person, at] of [
+    [a, 0],
+    [b, 1],
+  ])
+    assert.deepEqual((await person.at(at).want('GET', '/active')).calls, []);
+  assert.equal(await node.metric('calls_live'), 0);
+  await a.at(0).end(await a.at(0).start(b));
   await cluster.idle();
 });

@@ -56,7 +56,7 @@ impl App {
         }
         // Nobody would find it with us otherwise.
         cluster.bus.enlist(&[call]).await?;
-        let over = self.store.over_among(&[call]).await.contains(&call);
+        let over = self.store.over_among(&[call]).await.contains_key(&call);
         self.adopt_listed(cluster, call, (&found.owner, Some(found.epoch)), over).await
     }
 

@@ -196,7 +196,7 @@ impl App {
             Some(found) if found.snapshot.is_empty() => !cluster.keeping.is_making(call),
             Some(found) => {
                 Box::pin(self.lay(cluster, call, &found)).await?;
-                self.store.over_among(&[call]).await.contains(&call)
+                self.store.over_among(&[call]).await.contains_key(&call)
             }
         };
         if over {

@@ -179,6 +179,11 @@ impl Peers {
         self.known.lock().keys().cloned().collect()
     }
 
+    /// Whether the others may have taken this node for dead before the beat that was `sent` then.
+    fn was_absent(&self, sent: Instant) -> bool {
+        self.last.lock().is_some_and(|it| sent - it >= FENCE)
+    }
+
     /// Deadlines of calls are moments by the clocks of their owners: where those differ, a call that passes from one
     /// node to another rings too long or too short.
     fn compare_clocks(&self, me: &NodeId, beats: &[(NodeId, i64)], wall: Timestamp) {
@@ -193,8 +198,8 @@ impl Peers {
 
     /// What the beat shows that was `sent` then.
     fn see(&self, me: &NodeId, sent: Instant, beats: &[(NodeId, i64)]) -> Seen {
-        let before = self.last.lock().replace(sent);
-        let absent = before.is_some_and(|it| sent - it >= FENCE);
+        let absent = self.was_absent(sent);
+        *self.last.lock() = Some(sent);
         if absent {
             // Whose own beats were late has not observed anything.
             self.miss();
@@ -254,6 +259,10 @@ pub(super) async fn watch(app: &Arc<App>) {
             beats.reset_after(BEAT_AGAIN);
             continue;
         };
+        if cluster.peers.was_absent(sent) {
+            // While it is fenced still, it brings nothing to Redis that is not there.
+            app.let_go_of_ended(cluster).await;
+        }
         let seen = cluster.peers.see(cluster.me(), sent, &told);
         app.settle(cluster);
         if seen.absent {

@@ -1,11 +1,11 @@
-//! Calls that a node had in an earlier run, where nobody else has them by now.
+//! Calls that a node had in an earlier run, or before it was held up, where nobody else has them by now.
 
 use std::sync::Arc;
 
 use crate::app::App;
 use crate::app::cluster::Cluster;
 use crate::app::cluster::keeping::Leftover;
-use crate::app::cluster::taking::{Share, at_once};
+use crate::app::cluster::taking::{ASKED_TOGETHER, Share, at_once};
 use crate::app::error::AppError;
 use crate::bus::directory::Claim;
 use crate::bus::node::NodeId;
@@ -40,6 +40,20 @@ impl App {
         }
         tracing::info!(calls = self.calls.len(), "live calls are back");
         true
+    }
+
+    /// Lets go of calls that others have taken and ended while this node was held up: it may have been so long that Redis
+    /// has forgotten them, and would take them back as live ones.
+    pub(super) async fn let_go_of_ended(self: &Arc<Self>, cluster: &Cluster) {
+        let mut calls = Vec::new();
+        self.calls.each(|it| calls.push(it.id));
+        for some in calls.chunks(ASKED_TOGETHER) {
+            for (call, epoch) in self.store.over_among(some).await {
+                if self.calls.read(call, |it| it.epoch < epoch) == Some(true) {
+                    self.depose(cluster, call).await;
+                }
+            }
+        }
     }
 
     async fn bring_one_back(self: &Arc<Self>, call: Call) -> bool {

@@ -27,8 +27,8 @@ use crate::store::Record;
 
 /// Calls that are taken or handed over at once.
 const AT_ONCE: usize = 64;
-/// Calls of a dead node of which it is asked together what can be.
-const ASKED_TOGETHER: usize = 256;
+/// Calls of which it is asked together what can be.
+pub(super) const ASKED_TOGETHER: usize = 256;
 /// For how long the new owner of a call is asked for what was acknowledged here, and how often.
 const PLEAD_MAX: Duration = Duration::from_mins(10);
 const PLEAD_PAUSE: Duration = Duration::from_millis(500);
@@ -84,7 +84,7 @@ impl App {
         let over = Arc::new(self.store.over_among(calls).await);
         let (app, of) = (Arc::clone(self), node.clone());
         let taken = at_once(calls.to_vec(), move |call| {
-            let (app, of, over) = (Arc::clone(&app), of.clone(), over.contains(&call));
+            let (app, of, over) = (Arc::clone(&app), of.clone(), over.contains_key(&call));
             async move {
                 let cluster = app.cluster()?;
                 let adopted = app.adopt_listed(cluster, call, (&of, None), over);
