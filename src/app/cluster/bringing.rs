@@ -119,7 +119,8 @@ impl App {
                 // Redis has gone back to another call of the user, whose owner is about to put that right.
                 cluster.contested.lock().insert(call);
             }
-            if !over {
+            // Of one that is over where its people are is of no use, unless that was not known when they were told.
+            if !over || plan.lost {
                 self.learn(cluster, &stand.user, &user);
             }
         }

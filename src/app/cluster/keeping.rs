@@ -276,7 +276,7 @@ impl Keeping {
         let stands = kept.stands.tell(&wanted, may);
         let version = kept.latest.as_ref().map_or(0, |it| it.version);
         let unlisted = kept.unlisted && kept.latest.as_ref().is_some_and(|it| !it.over);
-        Some(Plan { version, latest: kept.latest.clone(), stands, unlisted })
+        Some(Plan { version, latest: kept.latest.clone(), stands, unlisted, lost: kept.lost })
     }
 
     /// Redis has what was planned. True where nothing is left of the call.
@@ -313,6 +313,8 @@ pub(super) struct Plan {
     pub(super) stands: Vec<Telling>,
     /// It has to be listed as one of ours.
     pub(super) unlisted: bool,
+    /// Those who know it may not know what has become of it.
+    pub(super) lost: bool,
 }
 
 impl Keeping {
