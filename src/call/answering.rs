@@ -19,7 +19,7 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// First answer, late join and return alike; joining twice changes nothing.
+    /// First answer, late join and return alike; joining twice changes nothing for anybody to see.
     pub(super) fn join(
         &mut self,
         user: &UserId,
@@ -27,8 +27,13 @@ impl Step<'_> {
         device: Option<DeviceId>,
         online: bool,
     ) -> Result<(), Refusal> {
+        let now = self.now;
         let member = self.admissible(user)?;
         if member.is_joined() {
+            if self.call.epoch > 1 {
+                // A former owner may have heard them leave before this.
+                self.edit(user, |it| it.stay(now));
+            }
             return Ok(());
         }
         let (first, rung) = (member.joined_at.is_none(), member.is_rung());

@@ -220,11 +220,19 @@ impl Participant {
         Some(now.plus(Duration::from_millis(SECOND_MS - over)))
     }
 
+    /// Begins a new stay where the present one ends: who is in the call said so at that moment.
+    pub(super) fn stay(&mut self, now: Timestamp) {
+        if let Some(since) = self.since.as_mut() {
+            let stay = now.since(std::mem::replace(since, now));
+            let stay = u64::try_from(stay.as_millis()).unwrap_or(u64::MAX);
+            self.earlier_ms = self.earlier_ms.saturating_add(stay);
+        }
+    }
+
     /// Ends the present stay.
     pub(super) fn depart(&mut self, connection: ConnectionState, now: Timestamp) {
-        if let Some(since) = self.since.take() {
-            let stay = u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX);
-            self.earlier_ms = self.earlier_ms.saturating_add(stay);
+        self.stay(now);
+        if self.since.take().is_some() {
             self.left_at = Some(now);
         }
         self.connection = connection;

@@ -1,8 +1,13 @@
 //! Calls that outlive the process.
 
+use std::time::Duration;
+
 use expect_test::expect;
 
-use crate::call::tests::script::check;
+use crate::call::command::Command;
+use crate::call::model::Call;
+use crate::call::participant::Settings;
+use crate::call::tests::script::{BEGIN, check, start, user};
 
 #[test]
 fn ringing_goes_on_after_a_restart() {
@@ -239,4 +244,27 @@ fn a_restart_after_the_end() {
         tick
             nothing
     "#]]);
+}
+
+#[test]
+fn who_joins_a_call_again_that_another_node_has_taken_has_said_so_then() {
+    let (mut call, _) = Call::start(start(&["b"]), BEGIN);
+    let join = || Command::Join {
+        user: user("b"),
+        settings: Settings::default(),
+        device: None,
+        online: true,
+    };
+    let at = |seconds| BEGIN.plus(Duration::from_secs(seconds));
+    let stands = |call: &Call| {
+        let it = call.participant(&user("b")).unwrap();
+        (it.since, it.duration(at(60)))
+    };
+    call.apply(join(), at(10)).unwrap();
+    call.apply(join(), at(20)).unwrap();
+    assert_eq!(stands(&call), (Some(at(10)), Some(50)), "twice is once");
+    call.take_over(2, at(30));
+    let again = call.apply(join(), at(40)).unwrap();
+    assert_eq!(stands(&call), (Some(at(40)), Some(50)), "and nothing of the stay is lost");
+    assert!(again.effects.is_empty());
 }
