@@ -223,6 +223,8 @@ impl Participant {
     /// Begins a new stay where the present one ends: who is in the call said so at that moment.
     pub(super) fn stay(&mut self, now: Timestamp) {
         if let Some(since) = self.since.as_mut() {
+            // The clock of a new owner may be behind.
+            let now = now.max(*since);
             let stay = now.since(std::mem::replace(since, now));
             let stay = u64::try_from(stay.as_millis()).unwrap_or(u64::MAX);
             self.earlier_ms = self.earlier_ms.saturating_add(stay);

@@ -1,9 +1,11 @@
 //! Which of many calls are over, by whatever is known of them: asked once for all that a node is about to take over.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use deadpool_postgres::Object;
 use rusqlite::{Connection, OptionalExtension};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::call::id::CallId;
@@ -14,6 +16,10 @@ use crate::store::released::RELEASED;
 use crate::store::rows::{self, IdText};
 use crate::store::sqlite::Sqlite;
 use crate::store::whole::Store;
+
+const DURING: &str = "looking which calls are over";
+/// How long each place may take for that: calls of a dead node wait for it.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
 
 /// How far a place knows of a call.
 #[derive(Debug, Clone, Copy)]
@@ -28,21 +34,19 @@ struct Known {
 
 impl Store {
     /// Those of `calls` that are over, by the newest that is known of each, and the ownership in which they ended. A place
-    /// that can't be asked knows of nothing, and then the local file says nothing either of those that another node has
-    /// had since.
+    /// that does not answer within a second knows of nothing, and then the local file says nothing either of those that
+    /// another node has had since.
     pub async fn over_among(&self, calls: &[CallId]) -> HashMap<CallId, u64> {
-        let mut known = local(self.local(), calls.to_vec()).await.unwrap_or_else(|error| {
-            tracing::warn!(error = error.logged(), "which calls are over is not known here");
-            Vec::new()
-        });
+        let local = timeout(ANSWER_MAX, local(self.local(), calls.to_vec())).await;
+        let mut known = local.map_or_else(|_| Vec::new(), Result::unwrap_or_default);
         if let Some(postgres) = self.postgres() {
             let ids = Ids(calls.iter().map(|it| it.0).collect());
-            match Box::pin(postgres.read("looking which calls are over", ids)).await {
-                Ok(past) => known.extend(past),
-                Err(error) => {
-                    tracing::debug!(error = error.logged(), "which calls are over is not known");
-                    known.retain(|it| !it.released);
-                }
+            let read = Box::pin(postgres.read_in_time(DURING, ids));
+            if let Ok(Ok(past)) = timeout(ANSWER_MAX, read).await {
+                known.extend(past);
+            } else {
+                tracing::debug!("which calls are over is not known to Postgres in time");
+                known.retain(|it| !it.released);
             }
         }
         let mut newest: HashMap<CallId, Known> = HashMap::new();
@@ -75,7 +79,7 @@ async fn local(store: &Sqlite, calls: Vec<CallId>) -> Result<Vec<Known>, StoreEr
         }
         Ok(known)
     };
-    store.read("looking which calls are over", look).await
+    store.read(DURING, look).await
 }
 
 /// The same of Postgres.

@@ -32,9 +32,10 @@ impl Drop for Busy<'_> {
 }
 
 impl Adoptions {
-    /// `None` where it goes on already.
-    fn begin(&self, call: CallId) -> Option<Busy<'_>> {
-        self.busy.lock().insert(call).then(|| Busy(self, call))
+    /// # Errors
+    /// [`AppError::Moved`] where it goes on already: what comes of it is not known yet.
+    fn begin(&self, call: CallId) -> Result<Busy<'_>, AppError> {
+        self.busy.lock().insert(call).then(|| Busy(self, call)).ok_or(AppError::Moved)
     }
 
     /// What came of it is not known.
@@ -54,25 +55,37 @@ impl App {
         if self.is_draining() {
             return Err(AppError::Draining);
         }
+        let _busy = cluster.adoptions.begin(call)?;
         // Nobody would find it with us otherwise.
         cluster.bus.enlist(&[call]).await?;
-        let over = self.store.over_among(&[call]).await.contains_key(&call);
-        self.adopt_listed(cluster, call, (&found.owner, Some(found.epoch)), over).await
+        let ended = self.store.over_among(&[call]).await.get(&call).copied();
+        self.claim_and_install(cluster, call, (&found.owner, Some(found.epoch)), ended).await
     }
 
-    /// The same for one that is listed as ours already, and of which the store has been asked whether it is `over`.
+    /// The same for one that is listed as ours already, and of which the store has been asked whether, and in which
+    /// ownership, it `ended`.
     pub(super) async fn adopt_listed(
         self: &Arc<Self>,
         cluster: &Cluster,
         call: CallId,
-        (owner, epoch): (&NodeId, Option<u64>),
-        over: bool,
+        owner: &NodeId,
+        ended: Option<u64>,
     ) -> Result<(), AppError> {
-        let Some(_busy) = cluster.adoptions.begin(call) else { return Ok(()) };
+        let _busy = cluster.adoptions.begin(call)?;
+        self.claim_and_install(cluster, call, (owner, None), ended).await
+    }
+
+    async fn claim_and_install(
+        self: &Arc<Self>,
+        cluster: &Cluster,
+        call: CallId,
+        (owner, epoch): (&NodeId, Option<u64>),
+        ended: Option<u64>,
+    ) -> Result<(), AppError> {
         let adopted = async {
             match cluster.bus.claim(call, owner, epoch).await? {
                 Claim::Ours { epoch, was: Some(was) } => {
-                    self.install(cluster, (call, epoch), &was, over).await
+                    self.install(cluster, (call, epoch), &was, ended).await
                 }
                 Claim::Ours { was: None, .. } | Claim::Theirs(_) | Claim::Nothing => Ok(()),
             }
@@ -80,17 +93,18 @@ impl App {
         adopted.await.inspect_err(|_| cluster.adoptions.doubt(call))
     }
 
-    /// Begins to own a call as it was found, unless it is `over` for the store.
+    /// Begins to own a call as it was found, unless it has `ended` in that ownership or a later one: what ended in an
+    /// earlier one has gone on since.
     async fn install(
         self: &Arc<Self>,
         cluster: &Cluster,
         (call, epoch): (CallId, u64),
         was: &Found,
-        over: bool,
+        ended: Option<u64>,
     ) -> Result<(), AppError> {
         let found = serde_json::from_slice::<Call>(&was.snapshot).ok();
         // It was being made and never was, or had ended: its former owner could not tell that to Redis any more.
-        if found.is_none() || over {
+        if found.as_ref().is_none_or(|it| ended.is_some_and(|epoch| epoch >= it.epoch)) {
             let state = State { epoch, seq: was.seq, over: true, snapshot: b"" };
             cluster.bus.put(call, &state, false).await?;
             if let Some(found) = found {
@@ -131,7 +145,6 @@ impl App {
         let permit = self.journal.reserve()?;
         let applied = call.take_over(epoch, now);
         let durable = self.calls.insert(call, |call| self.submit(permit, call, &applied, None));
-        cluster.keeping.list(id, true);
         durable.await?;
         // Then it is known where its people are; if that takes longer, they are told then.
         if self.kept(id).await.is_err() {

@@ -207,7 +207,10 @@ impl App {
         drop(tokio::spawn(async move {
             let Some(cluster) = app.cluster() else { return };
             for user in unsure {
-                let Ok(mut known) = cluster.bus.user(&user).await else { continue };
+                let Ok(mut known) = cluster.bus.user(&user).await else {
+                    cluster.unsure.lock().insert(user);
+                    continue;
+                };
                 known.nodes.retain(|(node, _)| cluster.peers.is_living(node));
                 for node in cluster.nodes_of(&user) {
                     if !cluster.peers.is_living(&node) && cluster.place(&user, &node, false) {

@@ -21,13 +21,14 @@ impl App {
                 if app.calls.read(call, |_| ()).is_some() {
                     continue;
                 }
-                let Ok(Some(found)) = cluster.bus.call(call).await else { continue };
-                if found.over {
-                    // That it is not ours any more may have been lost too.
-                    drop(cluster.bus.delist(cluster.me(), &[call]).await);
-                } else {
-                    // Whoever asks for it later finds out.
-                    drop(Box::pin(app.lay(cluster, call, &found)).await);
+                match cluster.bus.call(call).await {
+                    Ok(Some(found)) if !found.over => {
+                        // Whoever asks for it later finds out.
+                        drop(Box::pin(app.lay(cluster, call, &found)).await);
+                    }
+                    // That it is not ours any more may have been lost too, or that it never was.
+                    Ok(_) => drop(cluster.bus.delist(cluster.me(), &[call]).await),
+                    Err(_) => {}
                 }
             }
         }));

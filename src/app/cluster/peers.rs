@@ -2,7 +2,7 @@
 //!
 //! Not by the age of a beat: while the part of Redis that keeps them fails over, all beats are old; nor by its
 //! absence: that part may have been lost. Dead is whose beat has not moved, or was not there, while the observer's
-//! own went through nine times in a row: four and a half to five seconds after its last one.
+//! own went through nine times in a row: some four and a half seconds after its last one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,16 +31,15 @@ const APART_MAX: Duration = Duration::from_secs(2);
 const STILL_MAX: u32 = 9;
 /// Beats of ours for which one that is gone is remembered: an hour.
 const REMEMBERED_MAX: u32 = 7200;
-/// So long after it last sent a beat that went through, a node takes it that the others may take it for dead soon: half a
-/// second before the quickest of them does.
+/// So long after it last sent a beat that went through, a node takes it that the others may take it for dead soon: no later
+/// than the quickest of them does, whose beat before its nine may have been half a second on its way.
 const FENCE: Duration = Duration::from_secs(4);
 
 /// The other nodes, as this one sees them.
 #[derive(Default)]
 pub(super) struct Peers {
     known: Mutex<HashMap<NodeId, Peer>>,
-    /// When the last beat that went through was sent.
-    last: Mutex<Option<Instant>>,
+    last: Mutex<Option<Beat>>,
     /// Beats of ours that went through in a row.
     steady: AtomicU32,
     /// Calls of an earlier run are back.
@@ -55,6 +54,14 @@ pub(super) struct Peers {
     apart: AtomicBool,
 }
 
+/// A beat of ours that went through.
+#[derive(Debug, Clone, Copy)]
+struct Beat {
+    sent: Instant,
+    /// When it arrived by Redis' clock, milliseconds since 1970: while a machine is suspended its own clock stands still.
+    arrived: i64,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Peer {
     beat: i64,
@@ -64,6 +71,13 @@ struct Peer {
     buried: bool,
     /// It is dead, and all that it had is taken care of.
     gone: bool,
+}
+
+impl Beat {
+    fn of(me: &NodeId, sent: Instant, beats: &[(NodeId, i64)]) -> Self {
+        let arrived = beats.iter().find(|(it, _)| it == me).map_or(0, |(_, it)| *it);
+        Self { sent, arrived }
+    }
 }
 
 impl Peer {
@@ -94,7 +108,7 @@ impl Peers {
     /// Whether the others may have taken this node for dead.
     pub(super) fn is_fenced(&self) -> bool {
         let last = *self.last.lock();
-        !self.settled.load(Ordering::Relaxed) || last.is_none_or(|it| it.elapsed() >= FENCE)
+        !self.settled.load(Ordering::Relaxed) || last.is_none_or(|it| it.sent.elapsed() >= FENCE)
     }
 
     /// Calls of an earlier run are back: this node may decide.
@@ -179,9 +193,12 @@ impl Peers {
         self.known.lock().keys().cloned().collect()
     }
 
-    /// Whether the others may have taken this node for dead before the beat that was `sent` then.
-    fn was_absent(&self, sent: Instant) -> bool {
-        self.last.lock().is_some_and(|it| sent - it >= FENCE)
+    /// Whether the others may have taken this node for dead before this beat.
+    fn was_absent(&self, beat: Beat) -> bool {
+        self.last.lock().is_some_and(|last| {
+            let there = Timestamp(beat.arrived).since(Timestamp(last.arrived));
+            beat.sent - last.sent >= FENCE || there >= FENCE
+        })
     }
 
     /// Deadlines of calls are moments by the clocks of their owners: where those differ, a call that passes from one
@@ -198,8 +215,9 @@ impl Peers {
 
     /// What the beat shows that was `sent` then.
     fn see(&self, me: &NodeId, sent: Instant, beats: &[(NodeId, i64)]) -> Seen {
-        let absent = self.was_absent(sent);
-        *self.last.lock() = Some(sent);
+        let beat = Beat::of(me, sent, beats);
+        let absent = self.was_absent(beat);
+        *self.last.lock() = Some(beat);
         if absent {
             // Whose own beats were late has not observed anything.
             self.miss();
@@ -259,9 +277,10 @@ pub(super) async fn watch(app: &Arc<App>) {
             beats.reset_after(BEAT_AGAIN);
             continue;
         };
-        if cluster.peers.was_absent(sent) {
+        cluster.peers.compare_clocks(cluster.me(), &told, app.clock.wall());
+        if cluster.peers.was_absent(Beat::of(cluster.me(), sent, &told)) {
             // While it is fenced still, it brings nothing to Redis that is not there.
-            app.let_go_of_ended(cluster).await;
+            app.let_go_of_ended().await;
         }
         let seen = cluster.peers.see(cluster.me(), sent, &told);
         app.settle(cluster);
@@ -275,7 +294,6 @@ pub(super) async fn watch(app: &Arc<App>) {
         app.learn_late(cluster);
         App::contest(cluster);
         app.adopt_late(cluster);
-        cluster.peers.compare_clocks(cluster.me(), &told, app.clock.wall());
         // Also of one that went by itself something may be left.
         for node in seen.gone {
             app.look_after(cluster, &node);

@@ -1,6 +1,9 @@
 //! Calls that a node had in an earlier run, or before it was held up, where nobody else has them by now.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use crate::app::App;
 use crate::app::cluster::Cluster;
@@ -12,6 +15,9 @@ use crate::bus::node::NodeId;
 use crate::call::command::Command;
 use crate::call::id::CallId;
 use crate::call::model::Call;
+
+/// How long a node that was held up looks for what has ended meanwhile.
+const LOOK_MAX: Duration = Duration::from_secs(1);
 
 impl App {
     /// Brings back what this node had in an earlier run, where nobody else has it now: whether all of that is done.
@@ -44,16 +50,29 @@ impl App {
 
     /// Lets go of calls that others have taken and ended while this node was held up: it may have been so long that Redis
     /// has forgotten them, and would take them back as live ones.
-    pub(super) async fn let_go_of_ended(self: &Arc<Self>, cluster: &Cluster) {
+    pub(super) async fn let_go_of_ended(self: &Arc<Self>) {
         let mut calls = Vec::new();
         self.calls.each(|it| calls.push(it.id));
-        for some in calls.chunks(ASKED_TOGETHER) {
-            for (call, epoch) in self.store.over_among(some).await {
-                if self.calls.read(call, |it| it.epoch < epoch) == Some(true) {
-                    self.depose(cluster, call).await;
-                }
+        let look = async {
+            for some in calls.chunks(ASKED_TOGETHER) {
+                let over = self.store.over_among(some).await;
+                let later = |(call, epoch): &(CallId, u64)| {
+                    self.calls.read(*call, |it| it.epoch < *epoch) == Some(true)
+                };
+                let app = Arc::clone(self);
+                let gone: Vec<_> = over.into_iter().filter(later).map(|(call, _)| call).collect();
+                drop(tokio::spawn(at_once(gone, move |call| {
+                    let app = Arc::clone(&app);
+                    async move {
+                        if let Some(cluster) = app.cluster() {
+                            app.depose(cluster, call).await;
+                        }
+                    }
+                })));
             }
-        }
+        };
+        // The others wait for a beat.
+        drop(timeout(LOOK_MAX, look).await);
     }
 
     async fn bring_one_back(self: &Arc<Self>, call: Call) -> bool {

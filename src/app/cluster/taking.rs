@@ -84,10 +84,10 @@ impl App {
         let over = Arc::new(self.store.over_among(calls).await);
         let (app, of) = (Arc::clone(self), node.clone());
         let taken = at_once(calls.to_vec(), move |call| {
-            let (app, of, over) = (Arc::clone(&app), of.clone(), over.contains_key(&call));
+            let (app, of, ended) = (Arc::clone(&app), of.clone(), over.get(&call).copied());
             async move {
                 let cluster = app.cluster()?;
-                let adopted = app.adopt_listed(cluster, call, (&of, None), over);
+                let adopted = app.adopt_listed(cluster, call, &of, ended);
                 let adopted = Box::pin(adopted).await.inspect_err(|error| {
                     tracing::debug!(%error, %call, "a call of a dead node is not taken over yet");
                 });
