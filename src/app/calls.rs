@@ -240,6 +240,7 @@ impl App {
         let invited = match self.cluster().filter(|_| joined) {
             Some(cluster) => {
                 let _withdrawing = Withdrawing(cluster, id);
+                let _expecting = self.expect(cluster, users);
                 let callable = Box::pin(self.callable_anywhere(cluster, by, users, id)).await;
                 callable.and_then(|it| self.invite_called(id, by, it))
             }

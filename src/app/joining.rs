@@ -76,6 +76,7 @@ impl App {
         user: &UserId,
         (settings, device): (Settings, Option<DeviceId>),
     ) -> Result<Joined, AppError> {
+        let _expecting = self.expect(cluster, [user]);
         let joined = self.calls.read(id, |call| call.is_joined(user));
         // Who may not join is told so by the call, whatever else the user is in.
         if joined == Some(false) && self.is_invited(id, user) {

@@ -81,6 +81,8 @@ pub struct Cluster {
     pub(super) deciding: Deciding,
     /// The other nodes that have sockets of those who belong to our calls.
     whereabouts: DashMap<UserId, Nodes>,
+    /// Those who are about to belong to a call of ours, and how many times: where they are is not forgotten.
+    expected: DashMap<UserId, u32>,
     /// Those who may have sockets at a node that is not known yet.
     unsure: Mutex<HashSet<UserId>>,
     /// Our calls of which somebody is in another call, as Redis says.
@@ -102,6 +104,7 @@ impl Cluster {
             gatherings: Gatherings::default(),
             deciding: Deciding::default(),
             whereabouts: DashMap::new(),
+            expected: DashMap::new(),
             unsure: Mutex::new(HashSet::new()),
             contested: Mutex::new(HashSet::new()),
         }

@@ -175,6 +175,7 @@ impl App {
             [other] => Some(other),
             _ => None,
         };
+        let _expecting = self.expect(cluster, users.iter().chain([user]));
         let known = self.claim(cluster, user, call, calling).await?;
         if let Some(first) = calling.and_then(|other| rung_by(&known, other)) {
             let here = Stay { cluster, call };

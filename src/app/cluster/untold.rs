@@ -56,7 +56,7 @@ impl App {
 
     /// Whereabouts of users without calls here, and calls of which nobody is here, are of no use.
     fn forget_strangers(&self, cluster: &Cluster) {
-        cluster.whereabouts.retain(|user, _| !self.calls.of(user).is_empty());
+        cluster.whereabouts.retain(|user, _| !self.is_stranger(cluster, user));
         cluster.views.0.retain(|call, view| {
             self.calls.read(*call, |_| ()).is_some()
                 || view.members.iter().any(|it| self.presence.has(&it.user))

@@ -11,6 +11,7 @@ use super::town::Town;
 use crate::app::App;
 use crate::app::cluster::errand::Errand;
 use crate::app::cluster::forwarding::Command;
+use crate::app::cluster::news::Told;
 use crate::app::error::{AppError, Code};
 use crate::app::fixture::{Device, call_of, identity, request, user};
 use crate::app::starting::Origin;
@@ -163,6 +164,29 @@ async fn who_came_back_before_it_was_told_that_they_had_gone_misses_nothing() {
     town.pass(Duration::from_millis(50)).await;
     let sync = phone.heard().into_iter().find(|(name, _)| name == "call:sync").expect("a sync");
     assert_eq!(sync.1["calls"], json!([]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_called_while_their_last_call_ends_is_still_known_to_be_where_they_are() {
+    let town = town().await;
+    let _phone = Device::connect(town.at(B), "bob");
+    let (app, bob, b) = (Arc::clone(town.at(A)), user("bob"), town.nodes[B].id.clone());
+    let call = town.work(start(Arc::clone(&app), "anna", &["bob"])).await.unwrap();
+    let last = read(&town, A, call, Told::of);
+    let cluster = town.nodes[A].cluster();
+    let known = || cluster.nodes_of(&bob).contains(&b);
+    assert!(known());
+    let (end, anna) = (Arc::clone(&app), user("anna"));
+    town.work(async move { end.end(call, &anna).await.unwrap() }).await;
+    town.pass(Duration::from_millis(50)).await;
+    assert!(!known(), "nobody calls");
+    // As a start does, while the end is on its way to those whom it concerns.
+    let expecting = app.expect(cluster, [&bob]);
+    cluster.place(&bob, &b, true);
+    app.forget_whereabouts(Some(&last));
+    assert!(known());
+    drop(expecting);
+    assert!(!known(), "it came to nothing");
 }
 
 #[tokio::test(start_paused = true)]
