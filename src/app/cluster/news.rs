@@ -34,8 +34,7 @@ pub(in crate::app) struct Told {
     over: bool,
     /// Whoever knows the call has to look at it anew.
     sync: bool,
-    /// Nothing has happened in it: the last number that was told stands. The call's own may be that of a change which
-    /// is not durable yet, and whose events would come as ones that were told.
+    /// Nothing has happened in it: the last number that was told stands.
     again: bool,
     /// What Redis has to have of it.
     latest: Option<Latest>,

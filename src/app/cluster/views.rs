@@ -192,7 +192,8 @@ impl Views {
     }
 
     /// Our own call is about to be told of: how far, and who its `people` are at this moment. Told `again`, up to the
-    /// last event that was told; that of the call may be of a change which is not durable yet.
+    /// last event that was told, if any was; that of the call may be of a change which is not durable yet, and would be
+    /// taken for one that was told when it comes.
     pub(super) fn tell(
         &self,
         (call, me): (CallId, &NodeId),
@@ -200,6 +201,7 @@ impl Views {
         again: bool,
         people: impl FnOnce() -> Vec<Member>,
     ) -> (Extent, Vec<Member>) {
+        let seq = if again { 0 } else { seq };
         // Whoever tells of it at the same time waits: so the later word is the truer one.
         let mut view = self.open(call, me, (epoch, seq));
         let members = people();
@@ -210,9 +212,7 @@ impl Views {
             view.places += 1;
             view.members.clone_from(&members);
         }
-        if !again {
-            view.seq = view.seq.max(seq);
-        }
+        view.seq = view.seq.max(seq);
         (view.owner, view.doubtful, view.changed) = (me.clone(), false, Instant::now());
         (Extent { epoch, seq: view.seq, places: view.places }, members)
     }
@@ -287,6 +287,7 @@ mod tests {
         assert_eq!(tell((1, 4), false, at(&["a"])), (4, 1, 1), "they are where they were");
         assert_eq!(tell((1, 6), true, at(&["b"])), (4, 2, 1), "6 is not durable yet");
         assert_eq!(tell((1, 3), false, at(&["b"])), (4, 2, 1));
-        assert_eq!(tell((9, 1_000_004), true, at(&["b"])), (1_000_004, 1, 1));
+        assert_eq!(tell((9, 1_000_004), true, at(&["b"])), (0, 1, 1), "nothing was told yet");
+        assert_eq!(tell((9, 1_000_004), false, at(&["b"])), (1_000_004, 1, 1));
     }
 }

@@ -190,6 +190,26 @@ async fn who_is_called_while_their_last_call_ends_is_still_known_to_be_where_the
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_ring_comes_also_where_the_call_was_heard_of_before_it() {
+    let town = town().await;
+    let phone = Device::connect(town.at(B), "bob");
+    let (app, b) = (Arc::clone(town.at(A)), town.nodes[B].id.clone());
+    // As it is made, before its first change is durable, somebody asks for bob's calls.
+    let asked = Arc::clone(&app);
+    let ask = async move {
+        while asked.calls.of(&user("bob")).is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let cluster = asked.cluster().unwrap();
+        asked.answer_mine(cluster, &b, &user("bob"), (true, Some(true))).map(drop).unwrap();
+    };
+    let both = async { tokio::join!(start(app, "anna", &["bob"]), ask).0.unwrap() };
+    town.work(both).await;
+    town.pass(Duration::from_millis(50)).await;
+    assert!(phone.heard().iter().any(|(name, _)| name == "call:incoming"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_was_told_to_hear_no_more_before_it_was_told_why_is_told_all() {
     let town = town().await;
     let phone = Device::connect(town.at(B), "bob");
