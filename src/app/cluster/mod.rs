@@ -16,6 +16,7 @@ mod bringing;
 mod claims;
 mod deciding;
 pub mod errand;
+mod expecting;
 mod forwarding;
 mod gatherings;
 mod ghosts;

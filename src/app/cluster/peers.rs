@@ -280,7 +280,7 @@ pub(super) async fn watch(app: &Arc<App>) {
         cluster.peers.compare_clocks(cluster.me(), &told, app.clock.wall());
         if cluster.peers.was_absent(Beat::of(cluster.me(), sent, &told)) {
             // While it is fenced still, it brings nothing to Redis that is not there.
-            app.let_go_of_ended().await;
+            app.let_go_of_ended(cluster).await;
         }
         let seen = cluster.peers.see(cluster.me(), sent, &told);
         app.settle(cluster);

@@ -50,7 +50,7 @@ impl App {
 
     /// Lets go of calls that others have taken and ended while this node was held up: it may have been so long that Redis
     /// has forgotten them, and would take them back as live ones.
-    pub(super) async fn let_go_of_ended(self: &Arc<Self>) {
+    pub(super) async fn let_go_of_ended(self: &Arc<Self>, cluster: &Cluster) {
         let mut calls = Vec::new();
         self.calls.each(|it| calls.push(it.id));
         let look = async {
@@ -59,13 +59,16 @@ impl App {
                 let later = |(call, epoch): &(CallId, u64)| {
                     self.calls.read(*call, |it| it.epoch < *epoch) == Some(true)
                 };
+                // Now, as it would be brought to Redis again otherwise.
+                let gone = over.into_iter().filter(later);
+                let gone: Vec<_> =
+                    gone.map(|(call, _)| (call, self.drop_copy(cluster, call))).collect();
                 let app = Arc::clone(self);
-                let gone: Vec<_> = over.into_iter().filter(later).map(|(call, _)| call).collect();
-                drop(tokio::spawn(at_once(gone, move |call| {
+                drop(tokio::spawn(at_once(gone, move |(call, copy)| {
                     let app = Arc::clone(&app);
                     async move {
                         if let Some(cluster) = app.cluster() {
-                            app.depose(cluster, call).await;
+                            app.give_way(cluster, call, copy).await;
                         }
                     }
                 })));

@@ -114,11 +114,27 @@ impl App {
 
     /// Another node has a call that was ours: our copy goes.
     pub(super) async fn depose(self: &Arc<Self>, cluster: &Cluster, call: CallId) {
+        let copy = self.drop_copy(cluster, call);
+        self.give_way(cluster, call, copy).await;
+    }
+
+    /// Our copy of a call is no more, from this moment on; what is left of it.
+    pub(super) fn drop_copy(&self, cluster: &Cluster, call: CallId) -> OldCopy {
         let ours = self.calls.read(call, Call::clone);
         let ours = ours.or_else(|| cluster.keeping.last(call));
         self.calls.retire(call);
         let leftover = cluster.keeping.forget(call);
         cluster.views.doubt(call);
+        (ours, leftover)
+    }
+
+    /// Has all know that a call is not ours any more, and the new owner what was acknowledged here.
+    pub(super) async fn give_way(
+        self: &Arc<Self>,
+        cluster: &Cluster,
+        call: CallId,
+        (ours, leftover): OldCopy,
+    ) {
         drop(cluster.bus.delist(cluster.me(), &[call]).await);
         self.release_copy(call).await;
         tracing::info!(%call, "another node has a call that was ours");
@@ -230,6 +246,9 @@ impl App {
         }
     }
 }
+
+/// What is left of a call that was ours: how it stood, and what is not known of it elsewhere.
+pub(super) type OldCopy = (Option<Call>, Leftover);
 
 /// Which of a dead node's calls a node takes: each of those that live has a part, so that it goes quicker and no node has
 /// all of them.
