@@ -1,5 +1,6 @@
 //! A service in a folder of its own, with clients whose mail can be read, for tests.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -164,7 +165,7 @@ impl Device {
         let home = Home { options: Arc::new(options), runtime: Handle::current() };
         let id = RandomId::generate().unwrap();
         let session = Arc::new(Session::new(id, Arc::new(home), None));
-        let outlet = Outlet::new(Arc::clone(&session), SocketId::generate().unwrap(), "/");
+        let outlet = Outlet::new(Arc::clone(&session), socket(), "/");
         Self { user: user(name), session, outlet }
     }
 
@@ -196,4 +197,51 @@ fn event(packet: &str) -> Option<(String, Value)> {
     let mut array: Vec<Value> = serde_json::from_str(array).ok()?;
     let data = array.pop()?;
     Some((array.pop()?.as_str()?.to_owned(), data))
+}
+
+/// A socket's id: of the seed, where there is one.
+pub(super) fn socket() -> SocketId {
+    let Some(Drawn { count, chance }) = seeded() else { return SocketId::generate().unwrap() };
+    let mut bytes = [0; 16];
+    bytes[..6].copy_from_slice(&count.to_be_bytes()[2..]);
+    bytes[6..].copy_from_slice(&chance);
+    SocketId::of(u128::from_be_bytes(bytes))
+}
+
+/// Where this thread's ids come from.
+#[derive(Clone, Copy)]
+struct Seeded {
+    chance: u64,
+    count: u64,
+}
+
+/// What the next id is made of.
+pub(super) struct Drawn {
+    /// How many were made before.
+    pub(super) count: u64,
+    /// What is random in it.
+    pub(super) chance: [u8; 10],
+}
+
+thread_local! {
+    static SEEDED: Cell<Option<Seeded>> = const { Cell::new(None) };
+}
+
+/// From now on the ids that this thread makes follow from `seed`.
+pub(super) fn seed_ids(seed: u64) {
+    SEEDED.set(Some(Seeded { chance: seed | 1, count: 0 }));
+}
+
+/// For the next id, where a seed was given.
+pub(super) fn seeded() -> Option<Drawn> {
+    let Seeded { mut chance, count } = SEEDED.get()?;
+    let mut bytes = [0; 10];
+    for byte in &mut bytes {
+        chance ^= chance << 13;
+        chance ^= chance >> 7;
+        chance ^= chance << 17;
+        *byte = chance.to_be_bytes()[0];
+    }
+    SEEDED.set(Some(Seeded { chance, count: count + 1 }));
+    Some(Drawn { count, chance: bytes })
 }

@@ -1,6 +1,6 @@
 //! Who is here: sockets per user, and how long each may stay.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -33,7 +33,7 @@ pub(super) struct Presence {
     sockets: AtomicUsize,
     expiries: Mutex<Expiries>,
     /// Users who came or went while the journal had no place for it: their calls are told later.
-    unheeded: Mutex<HashSet<UserId>>,
+    unheeded: Mutex<BTreeSet<UserId>>,
 }
 
 /// A user who is connected.

@@ -374,11 +374,20 @@ pub(super) fn unavailable_of(applied: &Applied) -> Vec<UnavailableView> {
 
 /// Ids sort in the order of the invitation, so that a call's people stand in the same order for ever.
 pub(super) fn new_participant_id() -> Uuid {
+    #[cfg(test)]
+    if let Some(it) = crate::app::fixture::seeded() {
+        return uuid::Builder::from_unix_timestamp_millis(it.count, &it.chance).into_uuid();
+    }
     Uuid::now_v7()
 }
 
 /// Ids sort by creation, so that rows of one time lie together.
 pub(super) fn new_call_id(now: Timestamp) -> Uuid {
+    #[cfg(test)]
+    if let Some(it) = crate::app::fixture::seeded() {
+        let millis = u64::try_from(now.0).unwrap();
+        return uuid::Builder::from_unix_timestamp_millis(millis, &it.chance).into_uuid();
+    }
     let seconds = u64::try_from(now.0.div_euclid(1000)).unwrap_or(0);
     let nanos = u32::try_from(now.0.rem_euclid(1000)).unwrap_or(0) * 1_000_000;
     Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos))

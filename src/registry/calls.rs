@@ -123,11 +123,13 @@ impl Calls {
         Ok(Some(details))
     }
 
-    /// Looks at every call, in no order.
+    /// Looks at every call, the oldest first.
     pub fn each(&self, mut look: impl FnMut(&Call)) {
         // Taken out first: whoever holds a call's lock may need a shard of the map.
-        let all: Vec<_> = self.live.iter().map(|it| Arc::clone(it.value())).collect();
-        for live in all {
+        let mut all: Vec<_> =
+            self.live.iter().map(|it| (*it.key(), Arc::clone(it.value()))).collect();
+        all.sort_unstable_by_key(|(call, _)| *call);
+        for (_, live) in all {
             look(&live.lock().call);
         }
     }

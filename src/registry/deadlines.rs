@@ -42,15 +42,16 @@ impl Deadlines {
         }
     }
 
-    /// The calls that are due at `now`, at most `max` of each shard. They stay until their deadline
+    /// The calls that are due at `now`, the longest first, at most `max` of each shard. They stay until their deadline
     /// moves, so that none is forgotten when what is due could not be carried out.
     pub(super) fn due(&self, now: Timestamp, max: usize) -> Vec<CallId> {
         let mut due = Vec::new();
         for shard in &self.shards {
             let shard = shard.lock();
-            due.extend(shard.iter().take_while(|(at, _)| *at <= now).take(max).map(|(_, id)| *id));
+            due.extend(shard.iter().take_while(|(at, _)| *at <= now).take(max).copied());
         }
-        due
+        due.sort_unstable();
+        due.into_iter().map(|(_, call)| call).collect()
     }
 }
 

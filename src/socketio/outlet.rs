@@ -26,6 +26,12 @@ impl SocketId {
     pub fn generate() -> Option<Self> {
         RandomId::generate().map(Self)
     }
+
+    /// One that a test knows before.
+    #[cfg(test)]
+    pub(crate) fn of(bits: u128) -> Self {
+        Self(RandomId::of(bits))
+    }
 }
 
 impl fmt::Display for SocketId {

@@ -124,10 +124,17 @@ impl<A: Send + 'static> Journal<A> {
         }
     }
 
-    /// Whether all that was sent has been committed, handed back and told.
+    /// From now on nothing is written but in [`Journal::turn`]: so that a test says what comes first.
     #[cfg(test)]
-    pub(crate) fn is_idle(&self) -> bool {
-        self.pending() == 0 && self.queue.untold.load(std::sync::atomic::Ordering::Acquire) == 0
+    pub(crate) fn take_turns(&self) {
+        self.queue.take_turns();
+    }
+
+    /// Writes all that was sent, hands it back and tells who waits for it: whether there was anything. Blocks until
+    /// that is done.
+    #[cfg(test)]
+    pub(crate) fn turn(&self) -> bool {
+        self.queue.turn()
     }
 
     /// Runs `work` in a transaction of its own on the writer's connection, between two commits.

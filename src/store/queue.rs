@@ -68,9 +68,6 @@ pub(super) struct Queue<A> {
     records: AtomicUsize,
     bytes: AtomicUsize,
     health: watch::Sender<Health>,
-    /// Sent, and what came of it is not told yet: a moment longer than they count as records.
-    #[cfg(test)]
-    pub(super) untold: AtomicUsize,
 }
 
 struct Waiting<A> {
@@ -79,6 +76,33 @@ struct Waiting<A> {
     closing: bool,
     /// What to answer once the writer is gone.
     ended: Option<StoreError>,
+    #[cfg(test)]
+    turn: Turn,
+}
+
+/// When the writer may work, where a test says so.
+#[cfg(test)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// Always.
+    Free,
+    /// Not now.
+    Over,
+    /// Once: it has not noticed yet.
+    Given,
+    /// It is at work.
+    Taken,
+}
+
+impl<A> Waiting<A> {
+    /// Whether the writer has nothing to do.
+    fn is_idle(&self) -> bool {
+        #[cfg(test)]
+        if self.turn == Turn::Over {
+            return true;
+        }
+        self.entries.is_empty() && self.jobs.is_empty()
+    }
 }
 
 impl<A> Queue<A> {
@@ -88,6 +112,8 @@ impl<A> Queue<A> {
             jobs: VecDeque::new(),
             closing: false,
             ended: None,
+            #[cfg(test)]
+            turn: Turn::Free,
         };
         Self {
             waiting: Mutex::new(waiting),
@@ -97,8 +123,6 @@ impl<A> Queue<A> {
             records: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             health: watch::Sender::new(Health::Fine),
-            #[cfg(test)]
-            untold: AtomicUsize::new(0),
         }
     }
 
@@ -153,8 +177,6 @@ impl<A> Queue<A> {
 
     /// Appends `entry`, whose place has been reserved.
     pub(super) fn push(&self, mut entry: Entry<A>) {
-        #[cfg(test)]
-        self.untold.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(entry.bytes, Ordering::Relaxed);
         let mut waiting = self.waiting.lock();
         if let Some(error) = waiting.ended.clone() {
@@ -183,6 +205,27 @@ impl<A> Queue<A> {
         Ok(())
     }
 
+    /// From now on the writer works only when it gets a turn.
+    #[cfg(test)]
+    pub(super) fn take_turns(&self) {
+        self.waiting.lock().turn = Turn::Over;
+    }
+
+    /// Has the writer do all that waits now, and comes back when that is done: whether there was anything.
+    #[cfg(test)]
+    pub(super) fn turn(&self) -> bool {
+        let mut waiting = self.waiting.lock();
+        if waiting.entries.is_empty() && waiting.jobs.is_empty() {
+            return false;
+        }
+        waiting.turn = Turn::Given;
+        self.wake.notify_all();
+        while waiting.turn != Turn::Over && waiting.ended.is_none() {
+            self.wake.wait(&mut waiting);
+        }
+        true
+    }
+
     /// Asks the writer to finish what waits and to end.
     pub(super) fn close(&self) {
         self.waiting.lock().closing = true;
@@ -197,7 +240,12 @@ impl<A> Queue<A> {
         deadline: Option<Instant>,
     ) -> News {
         let mut waiting = self.waiting.lock();
-        while waiting.entries.is_empty() && waiting.jobs.is_empty() && !waiting.closing {
+        #[cfg(test)]
+        if waiting.turn == Turn::Taken {
+            waiting.turn = Turn::Over;
+            self.wake.notify_all();
+        }
+        while waiting.is_idle() && !waiting.closing {
             match deadline {
                 None => self.wake.wait(&mut waiting),
                 Some(deadline) => {
@@ -206,6 +254,10 @@ impl<A> Queue<A> {
                     }
                 }
             }
+        }
+        #[cfg(test)]
+        if waiting.turn == Turn::Given {
+            waiting.turn = Turn::Taken;
         }
         if backlog.is_empty() {
             std::mem::swap(backlog, &mut waiting.entries);
@@ -219,6 +271,8 @@ impl<A> Queue<A> {
     pub(super) fn end(&self, error: &StoreError) {
         let mut waiting = self.waiting.lock();
         waiting.ended = Some(error.clone());
+        #[cfg(test)]
+        self.wake.notify_all();
         let entries = std::mem::take(&mut waiting.entries);
         let jobs = std::mem::take(&mut waiting.jobs);
         drop(waiting);

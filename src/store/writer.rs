@@ -206,8 +206,6 @@ impl<A> Writer<A> {
         for waiter in waiters.into_iter().flatten() {
             drop(waiter.send(Ok(())));
         }
-        #[cfg(test)]
-        self.queue.untold.fetch_sub(count, std::sync::atomic::Ordering::Release);
         self.checkpointer.committed(&self.connection);
     }
 

@@ -1,6 +1,6 @@
 //! Beginning to own a call that another node had.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -19,7 +19,7 @@ use crate::call::model::Call;
 pub(super) struct Adoptions {
     busy: Mutex<HashSet<CallId>>,
     /// Those of which that failed, or was not answered: they may be ours, and nobody else would take them then.
-    doubtful: Mutex<HashSet<CallId>>,
+    doubtful: Mutex<BTreeSet<CallId>>,
 }
 
 /// Ends with an adoption, however that ends.

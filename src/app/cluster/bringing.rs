@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::app::cluster::Cluster;
 use crate::app::cluster::errand::Errand;
 use crate::app::cluster::forwarding::Command;
-use crate::app::cluster::keeping::{Latest, Plan, Reached};
+use crate::app::cluster::keeping::{Kept, Latest, Plan};
 use crate::app::error::AppError;
 use crate::bus::directory::{Put, State, User};
 use crate::bus::error::{BusError, Kind};
@@ -37,6 +37,7 @@ pub(super) async fn bring(app: &Arc<App>) {
             bringing.spawn(async move { (call, app.bring(call).await) });
         }
         tokio::select! {
+            biased;
             () = cluster.keeping.changed.notified(), if bringing.len() < AT_ONCE => {}
             Some(brought) = bringing.join_next() => {
                 // Lost only to a panic, which has been counted and logged.
@@ -234,16 +235,15 @@ impl App {
     /// Where Redis does not take it in time, or another node has the call.
     pub(in crate::app) async fn kept(&self, call: CallId) -> Result<(), AppError> {
         let Some(cluster) = self.cluster() else { return Ok(()) };
-        let Some((version, mut reached)) = cluster.keeping.watch(call) else {
+        let Some(kept) = cluster.keeping.wait(call) else {
             // One that is gone from here was over, and is there as such; or it is another node's by now.
             let found = cluster.bus.call(call).await?;
             let lost = found.is_some_and(|it| !it.over && it.owner != *cluster.me());
             return if lost { Err(AppError::Moved) } else { Ok(()) };
         };
-        let there = |it: &Reached| it.deposed || it.version >= version;
-        match timeout(KEPT_WAIT, reached.wait_for(there)).await {
-            Ok(Ok(it)) if it.deposed => Err(AppError::Moved),
-            Ok(Ok(_) | Err(_)) => Ok(()),
+        match timeout(KEPT_WAIT, kept).await {
+            Ok(Ok(Kept::Deposed)) => Err(AppError::Moved),
+            Ok(Ok(Kept::There) | Err(_)) => Ok(()),
             Err(_) => Err(BusError::new("keeping a call", Kind::Away).into()),
         }
     }

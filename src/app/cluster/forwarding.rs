@@ -2,6 +2,7 @@
 //!
 //! What is asked bears an id: asked again it is done once, and answered the same.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,7 +84,7 @@ pub(super) struct Command {
 impl Command {
     /// A new one, about `call`.
     pub(super) fn about(call: CallId) -> Self {
-        Self { id: Uuid::new_v4().as_u128(), call }
+        Self { id: Uuid::now_v7().as_u128(), call }
     }
 
     /// A new one that is about no call.
@@ -126,7 +127,12 @@ impl Commands {
 
     /// Nobody reads what is sent to `node`: who waits for it waits no longer.
     pub(super) fn give_up(&self, node: &NodeId) {
-        self.waiting.retain(|_, it| it.of != *node);
+        let its = self.waiting.iter().filter(|it| it.of == *node);
+        // Ids sort by when they were made: who has waited longest goes on first.
+        let its: BTreeSet<u128> = its.map(|it| *it.key()).collect();
+        for id in &its {
+            self.waiting.remove(id);
+        }
     }
 }
 
@@ -150,7 +156,7 @@ impl App {
         user: &UserId,
         errand: Errand,
     ) -> Done {
-        let id = Uuid::new_v4().as_u128();
+        let id = Uuid::now_v7().as_u128();
         let until = Instant::now() + MOVES_WAIT;
         loop {
             let done = match self.locate(cluster, call, &errand).await {

@@ -44,7 +44,7 @@ impl App {
         if found.over || found.owner != *cluster.me() || self.calls.read(call, |_| ()).is_some() {
             return Ok(());
         }
-        if cluster.keeping.watch(call).is_some() {
+        if cluster.keeping.has(call) {
             // It has just ended: that is on its way.
             cluster.keeping.touch(call);
             return Ok(());

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot};
 
 use crate::app::cluster::stands::{Stand, Stands, Telling, Wanted};
 use crate::app::cluster::views::Extent;
@@ -26,7 +26,7 @@ pub(super) type ToldNodes = SmallVec<[(NodeId, u64, u64); 2]>;
 /// Our calls as Redis has them, and has to.
 #[derive(Default)]
 pub(super) struct Keeping {
-    calls: DashMap<CallId, Kept>,
+    calls: DashMap<CallId, Ours>,
     queue: Mutex<Queue>,
     pub(super) changed: Notify,
 }
@@ -41,7 +41,7 @@ struct Queue {
 }
 
 /// One of our calls.
-struct Kept {
+struct Ours {
     /// Grows with each change, before that is durable.
     version: u64,
     latest: Option<Latest>,
@@ -57,15 +57,25 @@ struct Kept {
     lost: bool,
     /// Redis may not list it as one of ours.
     unlisted: bool,
-    reached: watch::Sender<Reached>,
+    /// The version that Redis has.
+    reached: u64,
+    /// In the order in which they came.
+    waiting: Vec<Waiting>,
 }
 
-/// How far Redis has it.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Reached {
-    pub(super) version: u64,
+/// Somebody who waits until Redis has a version of a call.
+struct Waiting {
+    version: u64,
+    heard: oneshot::Sender<Kept>,
+}
+
+/// What has become of a version of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// Redis has it.
+    There,
     /// Another node has the call now.
-    pub(super) deposed: bool,
+    Deposed,
 }
 
 /// The call after its last durable change.
@@ -88,9 +98,8 @@ pub(super) struct Leftover {
     pub(super) gone: Vec<(UserId, Timestamp)>,
 }
 
-impl Default for Kept {
+impl Default for Ours {
     fn default() -> Self {
-        let (reached, _) = watch::channel(Reached::default());
         Self {
             version: 0,
             latest: None,
@@ -100,7 +109,8 @@ impl Default for Kept {
             told: SmallVec::new(),
             lost: false,
             unlisted: true,
-            reached,
+            reached: 0,
+            waiting: Vec::new(),
         }
     }
 }
@@ -177,9 +187,10 @@ impl Keeping {
         self.touch(call);
     }
 
-    /// What may be `lost` is brought again: all calls, as they are.
+    /// What may be `lost` is brought again: all calls, as they are, the oldest first.
     pub(super) fn doubt_all(&self, lost: bool) {
-        let all: Vec<CallId> = self.calls.iter().map(|it| *it.key()).collect();
+        let mut all: Vec<CallId> = self.calls.iter().map(|it| *it.key()).collect();
+        all.sort_unstable();
         for call in all {
             self.doubt(call, lost);
         }
@@ -217,7 +228,10 @@ impl Keeping {
     /// Forgets a call that another node has now.
     pub(super) fn forget(&self, call: CallId) -> Leftover {
         let Some((_, kept)) = self.calls.remove(&call) else { return Leftover::default() };
-        kept.reached.send_modify(|it| it.deposed = true);
+        for it in kept.waiting {
+            // Whoever waited may have given up.
+            _ = it.heard.send(Kept::Deposed);
+        }
         Leftover { stood: kept.stands.into_users(), gone: kept.gone }
     }
 
@@ -253,6 +267,11 @@ impl Keeping {
         }
     }
 
+    /// Whether something is left to be brought to Redis of a call, now or later.
+    pub(super) fn has(&self, call: CallId) -> bool {
+        self.calls.contains_key(&call)
+    }
+
     /// How many calls are not in Redis as they are.
     pub(super) fn behind(&self) -> usize {
         let queue = self.queue.lock();
@@ -283,12 +302,12 @@ impl Keeping {
     pub(super) fn reach(&self, call: CallId, plan: &Plan) -> bool {
         let known = self.calls.get_mut(&call).is_none_or(|mut it| it.stands.told(&plan.stands));
         let over = plan.latest.as_ref().is_none_or(|it| it.over);
-        let done = |_: &CallId, kept: &Kept| over && known && kept.version == plan.version;
-        if self.calls.remove_if(&call, done).is_some_and(|(_, it)| it.arrive(plan.version)) {
-            return true;
-        }
-        if let Some(kept) = self.calls.get(&call) {
+        let done = |_: &CallId, kept: &mut Ours| {
             kept.arrive(plan.version);
+            over && known && kept.version == plan.version
+        };
+        if self.calls.remove_if_mut(&call, done).is_some() {
+            return true;
         }
         if !known {
             self.touch(call);
@@ -297,11 +316,15 @@ impl Keeping {
     }
 }
 
-impl Kept {
+impl Ours {
     /// Tells those who wait that it is so far.
-    fn arrive(&self, version: u64) -> bool {
-        self.reached.send_modify(|it| it.version = it.version.max(version));
-        true
+    fn arrive(&mut self, version: u64) {
+        self.reached = self.reached.max(version);
+        let reached = self.reached;
+        for it in self.waiting.extract_if(.., |it| it.version <= reached) {
+            // Whoever waited may have given up.
+            _ = it.heard.send(Kept::There);
+        }
     }
 }
 
@@ -331,13 +354,17 @@ impl Keeping {
     }
 }
 
-/// A version, and how far Redis has it.
-pub(super) type Awaited = (u64, watch::Receiver<Reached>);
-
 impl Keeping {
-    pub(super) fn watch(&self, call: CallId) -> Option<Awaited> {
-        let kept = self.calls.get(&call)?;
-        Some((kept.version, kept.reached.subscribe()))
+    /// Hears what becomes of a call as it is now; nothing, once it is gone from here. None where it is already.
+    pub(super) fn wait(&self, call: CallId) -> Option<oneshot::Receiver<Kept>> {
+        let mut kept = self.calls.get_mut(&call)?;
+        let (heard, answer) = oneshot::channel();
+        let waiting = Waiting { version: kept.version, heard };
+        kept.waiting.retain(|it| !it.heard.is_closed());
+        kept.waiting.push(waiting);
+        let reached = kept.reached;
+        kept.arrive(reached);
+        Some(answer)
     }
 }
 

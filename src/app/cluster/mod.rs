@@ -38,7 +38,7 @@ mod tests;
 mod untold;
 mod views;
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use dashmap::DashMap;
@@ -85,9 +85,9 @@ pub struct Cluster {
     /// Those who are about to belong to a call of ours, and how many times: where they are is not forgotten.
     expected: DashMap<UserId, u32>,
     /// Those who may have sockets at a node that is not known yet.
-    unsure: Mutex<HashSet<UserId>>,
+    unsure: Mutex<BTreeSet<UserId>>,
     /// Our calls of which somebody is in another call, as Redis says.
-    contested: Mutex<HashSet<CallId>>,
+    contested: Mutex<BTreeSet<CallId>>,
 }
 
 impl Cluster {
@@ -106,8 +106,8 @@ impl Cluster {
             deciding: Deciding::default(),
             whereabouts: DashMap::new(),
             expected: DashMap::new(),
-            unsure: Mutex::new(HashSet::new()),
-            contested: Mutex::new(HashSet::new()),
+            unsure: Mutex::new(BTreeSet::new()),
+            contested: Mutex::new(BTreeSet::new()),
         }
     }
 

@@ -5,7 +5,7 @@
 //! last of all letters may be lost too: so numbers are repeated for a while (`reminding`).
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,7 +130,7 @@ impl App {
         } else {
             cluster.views.tell((told.call, cluster.me()), number, told.again, people)
         };
-        let mut letters: HashMap<NodeId, Vec<Telling<'_>>> = HashMap::new();
+        let mut letters: BTreeMap<NodeId, Vec<Telling<'_>>> = BTreeMap::new();
         for it in members.iter().filter(|it| it.standing != Standing::Other || it.listens) {
             for node in it.nodes.iter().filter(|node| *node != cluster.me()) {
                 letters.entry(node.clone()).or_default();
@@ -239,8 +239,8 @@ impl App {
 }
 
 impl Cluster {
-    fn by_node(&self, users: &[UserId]) -> HashMap<NodeId, Vec<UserId>> {
-        let mut by_node: HashMap<NodeId, Vec<UserId>> = HashMap::new();
+    fn by_node(&self, users: &[UserId]) -> BTreeMap<NodeId, Vec<UserId>> {
+        let mut by_node: BTreeMap<NodeId, Vec<UserId>> = BTreeMap::new();
         for user in users {
             for node in self.nodes_of(user) {
                 by_node.entry(node).or_default().push(user.clone());

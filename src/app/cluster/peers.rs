@@ -4,7 +4,7 @@
 //! absence: that part may have been lost. Dead is whose beat has not moved, or was not there, while the observer's
 //! own went through nine times in a row: some four and a half seconds after its last one.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -38,7 +38,7 @@ const FENCE: Duration = Duration::from_secs(4);
 /// The other nodes, as this one sees them.
 #[derive(Default)]
 pub(super) struct Peers {
-    known: Mutex<HashMap<NodeId, Peer>>,
+    known: Mutex<BTreeMap<NodeId, Peer>>,
     last: Mutex<Option<Beat>>,
     /// Beats of ours that went through in a row.
     steady: AtomicU32,
@@ -49,7 +49,7 @@ pub(super) struct Peers {
     /// They are being brought back right now.
     settling: AtomicBool,
     /// Dead nodes whose calls are being taken over.
-    burials: Mutex<HashMap<NodeId, Burial>>,
+    burials: Mutex<BTreeMap<NodeId, Burial>>,
     /// Our clock is not that of Redis.
     apart: AtomicBool,
 }

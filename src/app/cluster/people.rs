@@ -1,6 +1,6 @@
 //! Who is where: which nodes have sockets of a user, and which calls a user has on which nodes.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -201,7 +201,7 @@ impl App {
         (sync, here): (bool, Option<bool>),
     ) -> (Vec<OneCall>, bool) {
         let owners = known.calls.iter().map(|(_, owner, _)| owner);
-        let owners: HashSet<&NodeId> =
+        let owners: BTreeSet<&NodeId> =
             owners.filter(|it| *it != cluster.me() && !cluster.peers.is_dead(it)).collect();
         let errand = Errand::Mine { sync, here };
         let asked = owners.iter().map(|owner| async {
@@ -317,6 +317,7 @@ impl App {
             !nodes.is_empty()
         });
         cluster.keeping.drop_node(node);
+        lost.sort_unstable();
         for user in lost {
             self.heed(&user);
             for call in self.calls.of(&user) {

@@ -1,7 +1,7 @@
 //! The last of all letters of a call may be lost too: so the numbers of calls' last events are repeated for a
 //! while, and whoever has missed something looks at the call anew.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -119,7 +119,7 @@ pub(super) async fn remind(app: &Arc<App>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let mut digests: HashMap<NodeId, Vec<Numbered>> = HashMap::new();
+        let mut digests: BTreeMap<NodeId, Vec<Numbered>> = BTreeMap::new();
         for view in &cluster.views.0 {
             if view.owner == *cluster.me() && view.changed.elapsed() < LATELY {
                 for (node, seq, places) in cluster.keeping.told(*view.key()) {
@@ -131,7 +131,8 @@ pub(super) async fn remind(app: &Arc<App>) {
         for (node, numbered) in cluster.over.remind(cluster) {
             digests.entry(node).or_default().push(numbered);
         }
-        for (node, calls) in digests {
+        for (node, mut calls) in digests {
+            calls.sort_unstable_by_key(|(call, _)| *call);
             for some in calls.chunks(REMINDED_MAX) {
                 let body = serde_json::to_vec(&Digest(some.to_vec())).unwrap_or_default();
                 let nil = CallId(uuid::Uuid::nil());

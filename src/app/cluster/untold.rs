@@ -1,6 +1,6 @@
 //! What the others could not be told of users here, or may have lost: it is told again until it is known.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const SWEEP: Duration = Duration::from_mins(5);
 /// Users whose whereabouts the others have not been told as they are; and whether their devices may have been told
 /// wrongly.
 #[derive(Default)]
-pub(super) struct Untold(Mutex<HashMap<UserId, bool>>);
+pub(super) struct Untold(Mutex<BTreeMap<UserId, bool>>);
 
 impl Untold {
     pub(super) fn add(&self, user: &UserId, wrongly: bool) {
@@ -29,7 +29,7 @@ impl Untold {
     }
 
     fn take(&self) -> Vec<(UserId, bool)> {
-        self.0.lock().drain().collect()
+        std::mem::take(&mut *self.0.lock()).into_iter().collect()
     }
 }
 
@@ -73,11 +73,12 @@ pub(super) async fn attend(app: &Arc<App>) {
     sweeps.reset();
     loop {
         tokio::select! {
-            _ = again.tick() => {}
+            biased;
             _ = sweeps.tick() => {
                 app.doubt_directory(cluster, false);
                 app.forget_strangers(cluster);
             }
+            _ = again.tick() => {}
         }
         if cluster.bus.is_well() {
             for some in cluster.untold.take().chunks(AT_ONCE) {

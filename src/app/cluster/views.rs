@@ -137,7 +137,9 @@ impl Views {
     /// The calls of `node`, and the numbers of their last events.
     pub(super) fn of_node(&self, node: &NodeId) -> Vec<Last> {
         let its = self.0.iter().filter(|it| it.owner == *node);
-        its.map(|it| (*it.key(), (it.epoch, it.seq))).collect()
+        let mut its: Vec<_> = its.map(|it| (*it.key(), (it.epoch, it.seq))).collect();
+        its.sort_unstable();
+        its
     }
 
     /// Whether the call is known to be over.

@@ -2,12 +2,15 @@
 //!
 //! The same operations on the same keys, letters that arrive in order; and on demand letters that are lost,
 //! doubled or late, nodes that are cut off or killed, a store that goes back to what it was. What happens
-//! follows from the seed, as far as the tasks of a test do.
+//! follows from the seed, as far as the tasks of a test do: each way between two nodes and each kind of question of a
+//! node has a chance of its own, so that what one does a moment sooner or later decides nothing for the others.
 
 mod store;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::mem::discriminant;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +66,29 @@ impl Chance {
     }
 }
 
+/// Whose luck it is: that of letters from one to another, or of a node's questions of one kind.
+type Stream = (NodeId, Option<NodeId>, &'static str);
+
+/// One for each, all of one seed.
+struct Chances {
+    seed: u64,
+    all: BTreeMap<Stream, Chance>,
+}
+
+impl Chances {
+    fn of(&mut self, from: &NodeId, to: Option<&NodeId>, what: &'static str) -> &mut Chance {
+        let seed = self.seed;
+        self.all.entry((from.clone(), to.cloned(), what)).or_insert_with(|| {
+            let names = [from.as_str(), to.map_or("", NodeId::as_str), what];
+            // FNV-1a, and the last step of SplitMix64: names that differ little differ much.
+            let mix = |it: u64, byte: u8| (it ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            let mixed = names.iter().flat_map(|it| it.bytes()).fold(seed, mix);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            Chance((mixed ^ (mixed >> 31)) | 1)
+        })
+    }
+}
+
 /// What a store held at some time.
 pub(crate) struct Saved(Store);
 
@@ -74,7 +100,9 @@ impl Saved {
 }
 
 struct World {
+    /// What tells runs of a node apart.
     chance: Chance,
+    chances: Chances,
     faults: Faults,
     store: Store,
     begun: Instant,
@@ -86,6 +114,8 @@ struct World {
     count: u64,
     /// Operations carried out and letters delivered.
     done: u64,
+    /// A digest of all that was asked and posted.
+    seen: DefaultHasher,
     flying: BinaryHeap<Reverse<Flying>>,
 }
 
@@ -118,9 +148,11 @@ pub(crate) struct Node {
 impl Net {
     /// An empty one; needs a runtime.
     pub(crate) fn new(seed: u64) -> Self {
+        // From zero, zero follows.
+        let seed = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
         let world = World {
-            // From zero, zero follows.
-            chance: Chance(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
+            chance: Chance(seed),
+            chances: Chances { seed, all: BTreeMap::new() },
             faults: Faults::default(),
             store: Store::default(),
             begun: Instant::now(),
@@ -129,6 +161,7 @@ impl Net {
             last: BTreeMap::new(),
             count: 0,
             done: 0,
+            seen: DefaultHasher::new(),
             flying: BinaryHeap::new(),
         };
         let shared = Arc::new(Shared { world: Mutex::new(world), posted: Notify::new() });
@@ -200,6 +233,11 @@ impl Net {
         world.done + world.count
     }
 
+    /// The same for two lives only if the nodes asked and posted the same in the same order.
+    pub(crate) fn digest(&self) -> u64 {
+        self.0.world.lock().seen.finish()
+    }
+
     pub(crate) fn save(&self) -> Saved {
         Saved(self.0.world.lock().store.clone())
     }
@@ -239,14 +277,18 @@ impl World {
 
     fn post(&mut self, from: &NodeId, to: &NodeId, letter: &Bytes) {
         let faults = self.faults;
-        if self.cut.contains_key(from) || self.chance.hits(faults.lost) {
+        // Without its id, which is random, and its body, which may bear such an id.
+        let Letter { kind, call, epoch, seq, prev, .. } = Letter::decode(letter.clone()).unwrap();
+        (from, to, discriminant(&kind), call, (epoch, seq, prev)).hash(&mut self.seen);
+        let chance = self.chances.of(from, Some(to), "");
+        if self.cut.contains_key(from) || chance.hits(faults.lost) {
             return;
         }
-        let copies = if self.chance.hits(faults.doubled) { 2 } else { 1 };
+        let copies = if chance.hits(faults.doubled) { 2 } else { 1 };
         for _ in 0..copies {
-            let overtaken = self.chance.hits(faults.overtaken);
+            let overtaken = chance.hits(faults.overtaken);
             let most = if overtaken { 10 * faults.late_ms } else { faults.late_ms };
-            let mut at = Instant::now() + Duration::from_millis(self.chance.below(most + 1));
+            let mut at = Instant::now() + Duration::from_millis(chance.below(most + 1));
             if !overtaken {
                 let last = self.last.entry((from.clone(), to.clone())).or_insert(at);
                 at = at.max(*last);
@@ -268,6 +310,7 @@ impl World {
         args: &[&[u8]],
     ) -> (Duration, Option<Reply>) {
         self.done += 1;
+        (me, script.during(), key).hash(&mut self.seen);
         if !self.mailboxes.contains_key(me) {
             return (Duration::ZERO, None);
         }
@@ -278,7 +321,7 @@ impl World {
         }
         let passed = i64::try_from(self.begun.elapsed().as_millis()).unwrap();
         let reply = self.store.run(BEGUN_MS + passed, script, key, args);
-        if self.chance.hits(self.faults.unanswered) {
+        if self.chances.of(me, None, script.during()).hits(self.faults.unanswered) {
             return (ANSWER_MAX, None);
         }
         (Duration::ZERO, Some(reply))

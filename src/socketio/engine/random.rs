@@ -20,6 +20,12 @@ impl RandomId {
         getrandom::fill(&mut bytes).ok()?;
         Some(Self(u128::from_be_bytes(bytes)))
     }
+
+    /// One that a test knows before.
+    #[cfg(test)]
+    pub(crate) fn of(bits: u128) -> Self {
+        Self(bits)
+    }
 }
 
 impl fmt::Display for RandomId {

@@ -3,15 +3,16 @@
 //!
 //! A life follows from its seed: who does what, when and where, which letters are lost, who is cut off or dies.
 //! `SEED=123 cargo test --lib app::cluster` repeats one, `SEEDS=1000` runs that many. Time is stopped, and goes on
-//! by hand when nothing is left to do; so only what happens at the same moment may come in another order: a
-//! journal's thread says when a commit is done, maps have an order of their own in each run, and half of an id is
-//! random. A seed that fails does so nearly always, but not for sure.
+//! by hand when nothing is left to do; journals write when it is their turn, ids follow from the seed, and what
+//! nodes tell each other goes in an order of its own, not a map's. So a seed is the same life each time, to the last
+//! letter: that is tested too.
 
 mod checks;
 mod life;
 mod stories;
 mod town;
 
+use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Once};
@@ -23,6 +24,7 @@ use tokio::runtime::Builder;
 
 use self::life::{Life, Wish};
 use self::town::{ALONE, GRACE, RINGING, STEP, Town};
+use crate::app::fixture::seed_ids;
 use crate::bus::memory::{Faults, Saved};
 use crate::bus::node::NodeId;
 
@@ -30,6 +32,8 @@ const NODES: [&str; 3] = ["a", "b", "c"];
 const ROUNDS: usize = 2;
 /// Lives in one run of the tests.
 const SEEDS: u64 = 400;
+/// Lives that are lived twice.
+const TWICE: u64 = 20;
 /// For so long all is well before it is looked at: time for a node to be found dead and its calls to be taken.
 const HEALING: Duration = Duration::from_secs(15);
 /// The last steps that a failure tells.
@@ -160,7 +164,7 @@ async fn round(town: &mut Town, life: &mut Life) {
     for _ in 0..steps {
         step(town, life, None).await;
     }
-    life.note("looking");
+    life.note(&format!("looking, the nodes' talk so far: {:016x}", town.net.digest()));
     checks::all(town, life).await;
 }
 
@@ -230,17 +234,51 @@ fn count_panics() {
     PANICS.set(0);
 }
 
-/// Lives one life: where that fails, why, and what happened last.
-fn try_seed(seed: u64) -> Option<String> {
-    count_panics();
-    let trace = Arc::new(Mutex::new(Vec::new()));
-    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    let life = AssertUnwindSafe(|| runtime.block_on(live(seed, Arc::clone(&trace))));
-    let failed = catch_unwind(life).err()?;
-    let why = failed.downcast_ref::<String>().cloned().unwrap_or_default();
-    let trace = trace.lock();
-    let last = trace.get(trace.len().saturating_sub(TOLD_MAX)..).unwrap_or_default();
-    Some(format!("{}\nSEED={seed}: {why}", last.join("\n")))
+/// One life: what happened, and where it failed, why.
+#[derive(PartialEq)]
+struct Lived {
+    trace: Vec<String>,
+    failure: Option<String>,
+}
+
+impl Lived {
+    fn of(seed: u64) -> Self {
+        count_panics();
+        seed_ids(seed);
+        let trace = Arc::new(Mutex::new(Vec::new()));
+        let runtime =
+            Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let life = AssertUnwindSafe(|| runtime.block_on(live(seed, Arc::clone(&trace))));
+        let failure = catch_unwind(life).err();
+        let why =
+            |it: Box<dyn Any + Send>| it.downcast_ref::<String>().cloned().unwrap_or_default();
+        let trace = std::mem::take(&mut *trace.lock());
+        Self { trace, failure: failure.map(why) }
+    }
+
+    /// The steps before `end`, at most so many.
+    fn told(&self, end: usize, most: usize) -> String {
+        self.trace[end.saturating_sub(most)..end].join("\n")
+    }
+}
+
+/// Where a life fails, why, and what happened last.
+fn failure(seed: u64) -> Option<String> {
+    let life = Lived::of(seed);
+    let why = life.failure.as_ref()?;
+    Some(format!("{}\nSEED={seed}: {why}", life.told(life.trace.len(), TOLD_MAX)))
+}
+
+/// Where a life that is lived twice is not the same.
+fn difference(seed: u64) -> Option<String> {
+    let (first, again) = (Lived::of(seed), Lived::of(seed));
+    if first == again {
+        return None;
+    }
+    let differs = first.trace.iter().zip(&again.trace).position(|(one, other)| one != other);
+    let end = differs.unwrap_or(first.trace.len().min(again.trace.len()));
+    let [one, other] = [&first, &again].map(|it| (it.trace.get(end), &it.failure));
+    Some(format!("{}\nSEED={seed}: {one:?}, and then {other:?}\n", first.told(end, 10)))
 }
 
 #[expect(clippy::disallowed_methods, reason = "a seed for this run alone is no setting")]
@@ -260,10 +298,17 @@ fn many_lives_on_many_nodes_under_many_faults() {
         }
         None => 1..1 + variable("SEEDS").unwrap_or(SEEDS),
     };
-    let failed: Vec<String> = seeds.filter_map(try_seed).collect();
+    let failed: Vec<String> = seeds.filter_map(failure).collect();
     // Another test may have put a panic hook in place that does not print.
     if !failed.is_empty() {
         println!("{}", failed.concat());
     }
     assert!(failed.is_empty(), "{}\n{} failed", failed.concat(), failed.len());
+}
+
+#[test]
+fn a_seed_is_the_same_life_each_time() {
+    let seeds = 1..=variable("TWICE").unwrap_or(TWICE);
+    let differing: Vec<String> = seeds.filter_map(difference).collect();
+    assert!(differing.is_empty(), "{}\n{} differ", differing.concat(), differing.len());
 }

@@ -24,8 +24,6 @@ use crate::store::sqlite::Sqlite;
 pub(super) const STEP: Duration = Duration::from_millis(50);
 /// Looks at a town where nothing happens until nothing will before time passes.
 const QUIET: usize = 3;
-/// How long to leave a thread of the store to itself.
-const BREATH: Duration = Duration::from_micros(30);
 
 pub(super) const RINGING: Duration = Duration::from_secs(10);
 pub(super) const GRACE: Duration = Duration::from_secs(8);
@@ -75,8 +73,9 @@ impl Node {
         self.app.cluster().unwrap()
     }
 
-    fn is_busy(&self) -> bool {
-        !self.app.journal.is_idle() || !self.app.store.local().is_idle()
+    /// What is to be written is written now: whether there was anything.
+    fn write(&self) -> bool {
+        self.app.journal.turn()
     }
 }
 
@@ -109,6 +108,8 @@ impl Town {
         let id = bus.me().clone();
         parts.bus = Some(bus);
         let (app, deliveries) = App::open(parts).unwrap();
+        app.journal.take_turns();
+        app.store.local().read_at_once();
         let tasks = vec![
             tokio::spawn(deliver(Arc::clone(&app), deliveries)),
             tokio::spawn(attend(Arc::clone(&app), Some(mailbox))),
@@ -125,9 +126,7 @@ impl Town {
             task.abort();
         }
         // No task runs meanwhile: what is durable now may have been told to nobody.
-        while node.is_busy() {
-            std::thread::park_timeout(BREATH);
-        }
+        let _written = node.write();
         let left = copy(node.folder.path());
         // Tasks of the dead that have not ended change nothing any more.
         node.app.close();
@@ -141,13 +140,9 @@ impl Town {
         let (mut quiet, mut done) = (0, self.net.done());
         while quiet < QUIET {
             yield_now().await;
-            while self.nodes.iter().any(Node::is_busy) {
-                std::thread::park_timeout(BREATH);
-                yield_now().await;
-                quiet = 0;
-            }
+            let written = self.nodes.iter().filter(|it| it.write()).count();
             let now = self.net.done();
-            if now == done {
+            if now == done && written == 0 {
                 quiet += 1;
             } else {
                 (quiet, done) = (0, now);
