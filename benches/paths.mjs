@@ -65,10 +65,15 @@ async function service(env = {}) {
 
 /** One path: how its floor and the service are measured; `floors` floors are the least it takes. */
 const fixed = (on) => load(on, ['requests', '--seconds', SECONDS], [{ method: 'GET', path: '/', user: 'x' }]);
+const minted = (on, _, more = []) =>
+  load(on, ['requests', '--seconds', SECONDS, ...more], [{ method: 'POST', path: '/token', user: 'x' }]);
 const relayed = (args) => ({
   peers: true,
   besides: (on) => load(on, ['relay', '--peer', '--seconds', SECONDS, ...args]),
-  floor: ['floor-relay', (on) => load(on, ['relay', '--bare', '--seconds', SECONDS, ...args])],
+  floor: [
+    'floor-relay',
+    (on, _, more = []) => load(on, ['relay', '--bare', '--seconds', SECONDS, ...args, ...more]),
+  ],
   ours: (on, more = []) => load(on, ['relay', '--seconds', SECONDS, ...args, ...more]),
 });
 /** Between two nodes the least is a relay between bare websockets, and Redis' client alone. */
@@ -93,10 +98,7 @@ const PATHS = [
     livekit: true,
     most: 1.1,
     steady: { ms: 2, of: 'p99' },
-    floor: [
-      'floor-http',
-      (on) => load(on, ['requests', '--seconds', SECONDS], [{ method: 'POST', path: '/token', user: 'x' }]),
-    ],
+    floor: ['floor-http', minted],
     ours: async (on, more = []) => {
       const { id, people } = await call(on, 2);
       const requests = people.map((user) => ({ method: 'POST', path: `/api/v1/calls/${id}/token`, user }));
@@ -121,10 +123,7 @@ const PATHS = [
     name: 'the life of a call',
     most: 4,
     floors: 3,
-    floor: [
-      'floor-http',
-      (on) => load(on, ['requests', '--seconds', SECONDS], [{ method: 'POST', path: '/token', user: 'x' }]),
-    ],
+    floor: ['floor-http', minted],
     steady: { ms: 5, of: 'stepP99', name: 'its start' },
     ours: (on, more = []) => load(on, ['lives', '--seconds', SECONDS, ...more]),
   },
@@ -204,25 +203,34 @@ async function measured(path, { env, pair }) {
 /** Of what the machine can do, load and all: this much is asked for, whatever comes back when. */
 const STEADY = 0.7;
 
-/** How long the slowest of a hundred wait under a load that leaves room, microseconds: the middle one of some turns. */
+/**
+ * How long the slowest of a hundred wait under a load that leaves room, microseconds, and those of the floor under the
+ * same: the middle ones of some turns.
+ */
 async function steady(path, { ours }, env) {
   const rate = Math.round(STEADY * median(ours.map((it) => it.rate)));
+  const [kind, least] = path.floor;
   const turns = [];
   for (let turn = 0; turn < TURNS; turn += 1) {
+    const bare = await alone(
+      () => floor(kind),
+      (on) => least(on, undefined, ['--rate', rate * (path.floors ?? 1)]),
+    );
     const found = await alone(
       () => service(env),
       (on) => path.ours(on, ['--rate', rate]),
     );
-    turns.push(found[path.steady.of]);
+    turns.push({ floor: bare.p99, ours: found[path.steady.of] });
+    note(`  ${path.name}, ${rate} a second: p99 ${bare.p99} and ${found[path.steady.of]} us`);
   }
-  const us = median(turns);
-  note(`  ${path.name}, ${rate} a second: p99 ${us} us`);
-  return { rate, us };
+  const of = (which) => median(turns.map((it) => it[which]));
+  return { rate, floor: of('floor'), us: of('ours') };
 }
 
-function steadyLine(path, { steady: { rate, us } }) {
+function steadyLine(path, { steady: { rate, floor: least, us } }) {
   const what = path.steady.name ? `${path.name}, ${path.steady.name}` : path.name;
-  return `| ${what} | ${rate.toLocaleString('en')} | ${cell(us / 1000, 2)} | ${path.steady.ms} |`;
+  const [bare, ours] = [least, us].map((it) => cell(it / 1000, 2));
+  return `| ${what} | ${rate.toLocaleString('en')} | ${bare} | ${ours} | ${path.steady.ms} |`;
 }
 
 const cell = (number, digits = 1) => (number === undefined || number === null ? '' : number.toFixed(digits));
@@ -267,8 +275,8 @@ const tables = [
 if (steadies.length > 0)
   tables.push(
     '',
-    `| at ${100 * STEADY} % of the load that it can take | a second | p99, ms | at most |`,
-    '| --- | --- | --- | --- |',
+    `| at ${100 * STEADY} % of the load that it can take | a second | p99 of the floor, ms | ours | at most |`,
+    '| --- | --- | --- | --- | --- |',
     ...steadies.map((it) => steadyLine(it, figures[it.name])),
   );
 console.log([inLines(where), '', ...tables].join('\n'));

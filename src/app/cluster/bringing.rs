@@ -116,9 +116,10 @@ impl App {
             stands.clone().map(|it| cluster.bus.stand(&it.user, call, it.mark.as_ref(), it.joined));
         for (stand, user) in stands.zip(join_all(stood).await) {
             let user = user?;
-            if stand.joined && user.joined != Some(call) {
-                // Redis has gone back to another call of the user, whose owner is about to put that right.
-                cluster.contested.lock().insert(call);
+            if stand.joined
+                && let Some(other) = user.joined.filter(|it| *it != call)
+            {
+                cluster.contested.lock().insert((call, stand.user.clone(), other));
             }
             // Of one that is over where its people are is of no use, unless that was not known when they were told.
             if !over || plan.lost {
@@ -186,14 +187,6 @@ impl App {
         }
         if news {
             self.heed(user);
-        }
-    }
-
-    /// Calls whose people Redis took to be in others are brought again.
-    pub(super) fn contest(cluster: &Cluster) {
-        let contested = std::mem::take(&mut *cluster.contested.lock());
-        for call in contested {
-            cluster.keeping.doubt(call, false);
         }
     }
 

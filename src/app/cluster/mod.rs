@@ -14,6 +14,7 @@
 mod adopting;
 mod bringing;
 mod claims;
+mod contested;
 mod deciding;
 pub mod errand;
 mod expecting;
@@ -48,6 +49,7 @@ use smallvec::SmallVec;
 use crate::app::App;
 use crate::app::cluster::adopting::Adoptions;
 pub(super) use crate::app::cluster::claims::Withdrawing;
+use crate::app::cluster::contested::Contested;
 use crate::app::cluster::deciding::Deciding;
 use crate::app::cluster::forwarding::Commands;
 use crate::app::cluster::gatherings::Gatherings;
@@ -62,7 +64,7 @@ use crate::app::error::AppError;
 use crate::bus::directory::{Bus, Mailbox};
 use crate::bus::error::{BusError, Kind};
 use crate::bus::node::NodeId;
-use crate::call::id::{CallId, UserId};
+use crate::call::id::UserId;
 
 /// The nodes of one user: nearly always one.
 pub(super) type Nodes = SmallVec<[NodeId; 1]>;
@@ -86,8 +88,7 @@ pub struct Cluster {
     expected: DashMap<UserId, u32>,
     /// Those who may have sockets at a node that is not known yet.
     unsure: Mutex<BTreeSet<UserId>>,
-    /// Our calls of which somebody is in another call, as Redis says.
-    contested: Mutex<BTreeSet<CallId>>,
+    contested: Mutex<BTreeSet<Contested>>,
 }
 
 impl Cluster {

@@ -292,7 +292,7 @@ pub(super) async fn watch(app: &Arc<App>) {
             cluster.keeping.doubt_all(true);
         }
         app.learn_late(cluster);
-        App::contest(cluster);
+        app.contest(cluster);
         app.adopt_late(cluster);
         // Also of one that went by itself something may be left.
         for node in seen.gone {

@@ -345,3 +345,29 @@ async fn one_whose_beat_fails_for_four_seconds_decides_nothing_but_lets_go() {
     let left = |node: usize| town.at(node).calls.read(call, |it| stands(it, "bob"));
     assert_eq!(left(A).or(left(B)), Some(ConnectionState::Left));
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_joins_another_call_when_redis_has_forgotten_one_is_in_the_later_one() {
+    let town = town().await;
+    let (a, b) = (Arc::clone(town.at(A)), Arc::clone(town.at(B)));
+    let earlier = town.work(start(Arc::clone(&a), "anna", &["bob", "carl"])).await.unwrap();
+    let later = town.work(start(Arc::clone(&b), "dora", &["bob", "emil"])).await.unwrap();
+    town.work(join(Arc::clone(&a), earlier, "carl")).await.unwrap();
+    town.pass(Duration::from_secs(1)).await;
+    let saved = town.net.save();
+    town.work(join(a, earlier, "bob")).await.unwrap();
+    let busy = town.work(join(Arc::clone(&b), later, "bob")).await;
+    assert_eq!(busy.unwrap_err().code(), Code::AlreadyInCall);
+    town.net.cut_all();
+    town.net.restore(&saved);
+    let id = town.nodes[B].id.clone();
+    town.net.mend(&id);
+    town.work(join(b, later, "bob")).await.unwrap();
+    town.net.mend_all();
+    town.pass(Duration::from_secs(2)).await;
+    let there = [(A, earlier), (B, later)]
+        .map(|(node, call)| read(&town, node, call, |it| stands(it, "bob")));
+    assert_eq!(there, [ConnectionState::Left, ConnectionState::Connected]);
+    // Those whom Redis has not forgotten to be in a call stay in it.
+    assert!(read(&town, A, earlier, |it| it.is_joined(&user("carl"))));
+}
