@@ -1,6 +1,6 @@
 //! Requests over connections that are kept.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::io::Read;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -89,7 +89,8 @@ struct Wanted {
 pub(crate) struct Pace(Option<Rc<Clock>>);
 
 struct Clock {
-    began: Instant,
+    /// When the first was asked for: what it takes to make all ready does not count.
+    began: OnceCell<Instant>,
     every: Duration,
     number: Cell<u32>,
 }
@@ -98,7 +99,7 @@ impl Pace {
     pub(crate) fn new(rate: Option<f64>) -> Self {
         let clock = |rate: f64| {
             let every = Duration::from_secs_f64(1.0 / rate);
-            Rc::new(Clock { began: Instant::now(), every, number: Cell::new(0) })
+            Rc::new(Clock { began: OnceCell::new(), every, number: Cell::new(0) })
         };
         Self(rate.map(clock))
     }
@@ -106,7 +107,8 @@ impl Pace {
     /// Waits until the next is due: what counts as its beginning, also where it had to wait for others.
     pub(crate) async fn next(&self) -> Instant {
         let Some(clock) = &self.0 else { return Instant::now() };
-        let due = clock.began + clock.every * clock.number.replace(clock.number.get() + 1);
+        let began = *clock.began.get_or_init(Instant::now);
+        let due = began + clock.every * clock.number.replace(clock.number.get() + 1);
         sleep_until(due.into()).await;
         due
     }
