@@ -41,6 +41,8 @@ pub struct Sqlite {
 struct Shared {
     file: PathBuf,
     readers: Readers,
+    /// The database once more, to flush it. To close it drops the locks of all connections to it: after them.
+    data: File,
     /// Unlocks when dropped: after the connections.
     _lock: File,
 }
@@ -73,13 +75,19 @@ impl Sqlite {
             prepare(&file, tables)?;
         }
         let readers = Readers::new(file.clone());
-        Ok(Self { shared: Arc::new(Shared { file, readers, _lock: lock }) })
+        let data = File::open(&file).map_err(StoreError::io("opening the database"))?;
+        Ok(Self { shared: Arc::new(Shared { file, readers, data, _lock: lock }) })
     }
 
     /// From now on a query is answered where it is asked, so that a test is the same each time.
     #[cfg(test)]
     pub(crate) fn read_at_once(&self) {
         self.shared.readers.at_once.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Has the disk keep what has been copied into the database. Blocks for as long as that takes.
+    pub(super) fn flush(&self) -> Result<(), StoreError> {
+        self.shared.data.sync_data().map_err(StoreError::io("flushing the database"))
     }
 
     /// The database's path.
