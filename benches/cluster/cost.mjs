@@ -89,7 +89,8 @@ export async function costing(cluster, idle, work) {
   const result = await work();
   const after = await spent(cluster);
   const seconds = after.seconds - before.seconds;
-  const beyond = (name, it) => (it - before[name] - idle[name] * seconds) / result.count;
+  // What costs nothing may come out below what idles, which is not the same each second.
+  const beyond = (name, it) => Math.max(0, it - before[name] - idle[name] * seconds) / result.count;
   return { ...result, seconds, rate: result.count / seconds, each: mapped(after, beyond) };
 }
 
