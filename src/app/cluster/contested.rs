@@ -2,22 +2,30 @@
 //!
 //! Redis may have gone back to what was so earlier. Mostly the owner of the other call is about to say that the user is
 //! there no more. But where somebody has joined another call before we have said again that they are in ours, nobody
-//! has told them that they can't: then that is where they are.
+//! has told them that they can't: then that is where they are. Only what the other owner's own call says counts, and
+//! when the user joined it: not that it is about to let them in or put them out, nor what it heard from Redis.
 
 use std::sync::Arc;
+
+use futures_util::future::join_all;
 
 use crate::app::App;
 use crate::app::cluster::Cluster;
 use crate::app::cluster::errand::Errand;
+use crate::app::cluster::forwarding::Command;
 use crate::app::error::AppError;
-use crate::bus::node::NodeId;
 use crate::call::id::{CallId, UserId};
+use crate::call::model::Call;
+use crate::call::time::Timestamp;
 
 /// A call of ours, who is in it, and the call that Redis says instead.
 pub(super) type Contested = (CallId, UserId, CallId);
 
+/// So many are asked after at each beat, all at once: who is left is contested still at the next.
+const AT_ONCE: usize = 64;
+
 impl App {
-    /// Says again who is in our calls; those of whom another call's owner says the same leave ours.
+    /// Says again who is in our calls; those who have joined another since leave ours.
     pub(super) fn contest(self: &Arc<Self>, cluster: &Cluster) {
         let contested = std::mem::take(&mut *cluster.contested.lock());
         if contested.is_empty() {
@@ -28,16 +36,27 @@ impl App {
         }
         let app = Arc::clone(self);
         drop(tokio::spawn(async move {
-            let Some(cluster) = app.cluster() else { return };
-            for (call, user, other) in contested {
-                if let Err(error) = Box::pin(app.yield_to(cluster, &user, call, other)).await {
-                    tracing::debug!(%error, %call, "it is not known which of two calls a user is in");
-                }
-            }
+            let all = contested.into_iter().take(AT_ONCE);
+            join_all(all.map(|it| Box::pin(app.yield_one(it)))).await;
         }));
     }
 
-    /// Has `user` leave `call` where `other` has let them in since.
+    async fn yield_one(self: &Arc<Self>, (call, user, other): Contested) {
+        let Some(cluster) = self.cluster() else { return };
+        if let Err(error) = self.yield_to(cluster, &user, call, other).await {
+            tracing::debug!(%error, %call, "it is not known which of two calls a user is in");
+        }
+    }
+
+    /// Since when `user` is in a call that is here; nothing where they are not.
+    pub(super) fn joined_since(&self, call: CallId, user: &UserId) -> Option<Timestamp> {
+        let since = |it: &Call| {
+            it.participant(user).filter(|it| it.is_joined()).and_then(|it| it.joined_at)
+        };
+        self.calls.read(call, since).flatten()
+    }
+
+    /// Has `user` leave `call` where they have joined `other` since.
     async fn yield_to(
         self: &Arc<Self>,
         cluster: &Cluster,
@@ -45,19 +64,28 @@ impl App {
         call: CallId,
         other: CallId,
     ) -> Result<(), AppError> {
-        // What is not so is put right on the way.
-        if !self.holds(cluster, user, other).await? {
+        let Some(ours) = self.joined_since(call, user) else { return Ok(()) };
+        let Some(found) = cluster.bus.call(other).await?.filter(|it| !it.over) else {
             return Ok(());
-        }
-        // Of one whose owner is gone only Redis has told, and that may be from long ago.
-        let found = cluster.bus.call(other).await?.filter(|it| !it.over);
-        let is_sure = |it: &NodeId| it == cluster.me() || cluster.peers.is_living(it);
-        if found.is_none_or(|it| !is_sure(&it.owner))
+        };
+        let theirs = if found.owner == *cluster.me() {
+            self.joined_since(other, user)
+        } else if cluster.peers.is_living(&found.owner) {
+            let asked = (user, &Errand::JoinedSince);
+            let told = self.ask_node(cluster, &found.owner, Command::about(other), asked).await?;
+            told.and_then(|it| serde_json::from_str(it.get()).ok()).flatten()
+        } else {
+            None
+        };
+        let later = theirs.is_some_and(|it| (it, other) > (ours, call));
+        // Meanwhile all may have changed.
+        if !later
             || cluster.bus.user(user).await?.joined != Some(other)
+            || self.joined_since(call, user) != Some(ours)
         {
             return Ok(());
         }
         tracing::info!(%call, %other, "a user has joined another call, as Redis had forgotten this one");
-        self.ask(call, user, Errand::End).await.map(drop)
+        self.end_here(call, user).await
     }
 }

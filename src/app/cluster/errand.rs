@@ -87,6 +87,8 @@ pub enum Errand {
     },
     /// By a node: whether the user is in the call.
     Holds,
+    /// By a node: since when the user is in the call, as its owner has it.
+    JoinedSince,
     /// By a node: something was written on how people stand to the call by one who does not have it.
     Contested,
     /// By a node: who is connected.
@@ -238,6 +240,7 @@ impl App {
             // Of nodes to nodes: told apart by the mailbox.
             Errand::Mine { .. }
             | Errand::Holds
+            | Errand::JoinedSince
             | Errand::Contested
             | Errand::Present
             | Errand::Take => {}

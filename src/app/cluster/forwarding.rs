@@ -320,6 +320,9 @@ impl App {
         if matches!(errand, Errand::Holds) {
             return json(&self.holds_here(cluster, user, call).await?).map(Some);
         }
+        if matches!(errand, Errand::JoinedSince) {
+            return json(&self.joined_since(call, user)).map(Some);
+        }
         if matches!(errand, Errand::Contested) {
             cluster.keeping.doubt(call, false);
             return Ok(None);

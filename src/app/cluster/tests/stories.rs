@@ -358,6 +358,7 @@ async fn who_joins_another_call_when_redis_has_forgotten_one_is_in_the_later_one
     town.work(join(a, earlier, "bob")).await.unwrap();
     let busy = town.work(join(Arc::clone(&b), later, "bob")).await;
     assert_eq!(busy.unwrap_err().code(), Code::AlreadyInCall);
+    town.pass(Duration::from_millis(100)).await;
     town.net.cut_all();
     town.net.restore(&saved);
     let id = town.nodes[B].id.clone();
