@@ -153,11 +153,21 @@ const SAME = {
   unanswered: ['missed', 'invited', 'ringing', 'left'],
 };
 
+/**
+ * What a call may be in. A group in which one is left alone goes on for a minute: it is connected or, with one of them, reconnecting. Where
+ * the others were away whenever somebody joined, it has never been connected.
+ */
+function statesOf({ state }, call, participants) {
+  if (state !== 'connected') return [state];
+  const there = participants.filter((it) => ['connecting', 'connected'].includes(it.connectionState));
+  const never = there.length < 2 && !call.startedAt;
+  return never ? ['connecting', 'connected', 'reconnecting'] : ['connected', 'reconnecting'];
+}
+
 /** How what the service says differs from what is known, if it does. */
 export function difference(known, { call, participants }) {
-  // A group in which one is left alone goes on for a minute; it is connected or, with one of them, reconnecting.
-  const states = known.state === 'connected' ? ['connected', 'reconnecting'] : [known.state];
-  if (!states.includes(call.state)) return `${call.state} where ${known.state} was acknowledged`;
+  if (!statesOf(known, call, participants).includes(call.state))
+    return `${call.state} where ${known.state} was acknowledged`;
   if (call.seq < known.seq) return `seq ${call.seq} after ${known.seq}`;
   if (participants.length !== known.people.length)
     return `${participants.length} participants, known are ${known.people.length}`;
