@@ -17,6 +17,7 @@ use call_service::http::tls::Tls;
 use call_service::shutdown::{Stopper, stop};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -36,7 +37,8 @@ struct Server {
     served: JoinHandle<()>,
 }
 
-/// Echoes bodies; `/panic` panics, `/slow` takes a second, `/socket` becomes an echo of its own.
+/// Echoes bodies; `/panic` panics, `/slow` takes a second, `/socket` becomes an echo of its own, `/greeter` says hello and
+/// ends.
 async fn answer(request: Request<Incoming>, _: SocketAddr, secure: bool) -> Reply {
     match request.uri().path() {
         "/panic" => panic!("on purpose"),
@@ -48,21 +50,34 @@ async fn answer(request: Request<Incoming>, _: SocketAddr, secure: bool) -> Repl
         "/socket" => {
             let upgrade = hyper::upgrade::on(request);
             tokio::spawn(async move {
-                let (mut stream, early) =
-                    take_tcp(upgrade.await.expect("an upgrade")).expect("TCP");
-                stream.write_all(&early).await.expect("a write");
-                let (mut reader, mut writer) = stream.split();
+                let mut tcp = take_tcp(upgrade.await.expect("an upgrade")).expect("TCP");
+                tcp.stream.write_all(&tcp.unsent).await.expect("a write");
+                tcp.stream.write_all(&tcp.early).await.expect("a write");
+                let (mut reader, mut writer) = tcp.stream.split();
                 drop(tokio::io::copy(&mut reader, &mut writer).await);
             });
-            let switching = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
-            let switching = switching.header("connection", "upgrade").header("upgrade", "echo");
-            switching.body(Bytes::new().into()).expect("an answer")
+            switching()
+        }
+        "/greeter" => {
+            let upgrade = hyper::upgrade::on(request);
+            tokio::spawn(async move {
+                let mut stream = TokioIo::new(upgrade.await.expect("an upgrade"));
+                stream.write_all(b"hello").await.expect("a write");
+                stream.shutdown().await.expect("an end");
+            });
+            switching()
         }
         _ => match body_bytes(request.into_body(), 1024).await {
             Ok(bytes) => bytes_of(StatusCode::OK, "text/plain", bytes),
             Err(failure) => failure.reply(),
         },
     }
+}
+
+fn switching() -> Reply {
+    let answer = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
+    let answer = answer.header("connection", "upgrade").header("upgrade", "echo");
+    answer.body(Bytes::new().into()).expect("an answer")
 }
 
 fn text(text: &'static str) -> Reply {
@@ -221,6 +236,16 @@ async fn an_upgrade_leaves_http_behind() {
     let mut echo = [0; 5];
     timeout(SOON, stream.read_exact(&mut echo)).await.expect("in time").expect("an echo");
     assert_eq!(&echo, b"\n\0\r\n\n");
+}
+
+/// Nobody takes the TCP stream over there, with the answer that is held for that.
+#[tokio::test]
+async fn an_answer_that_nobody_took_along_leaves_before_what_comes_next() {
+    let server = start(&[], None);
+    let request =
+        "GET /greeter HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+    let seen = send(&server, request).await;
+    assert!(seen.starts_with("HTTP/1.1 101 ") && seen.ends_with("\r\n\r\nhello"), "{seen}");
 }
 
 /// After a refused upgrade the connection is as strict as before.

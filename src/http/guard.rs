@@ -39,11 +39,17 @@ pub struct Guarded<S> {
     sent_at: Instant,
     idle_timer: Option<Pin<Box<Sleep>>>,
     write_timer: Option<Pin<Box<Sleep>>>,
+    /// Whoever takes the connection over sends the answer that gives it away.
+    holds: bool,
+    /// That answer.
+    unsent: Vec<u8>,
 }
 
 impl<S> Guarded<S> {
-    /// Guards `inner` from its first byte on.
-    pub fn new(inner: S) -> Self {
+    /// Guards `inner` from its first byte on. An answer that turns it into something else is not sent where this
+    /// `holds` it: it leaves with the next write, or is taken along by [`Guarded::into_parts`], to be sent with what
+    /// comes first on the other protocol.
+    pub fn new(inner: S, holds: bool) -> Self {
         let framing = Framing::new();
         Self {
             inner,
@@ -54,12 +60,14 @@ impl<S> Guarded<S> {
             sent_at: Instant::now(),
             idle_timer: None,
             write_timer: None,
+            holds,
+            unsent: Vec::new(),
         }
     }
 
-    /// The connection itself, for a protocol that is no longer HTTP.
-    pub fn into_inner(self) -> S {
-        self.inner
+    /// The connection itself, for a protocol that is no longer HTTP, and what has to be sent on it before all else.
+    pub fn into_parts(self) -> (S, Vec<u8>) {
+        (self.inner, self.unsent)
     }
 
     /// Looks at what was read; what must not pass is cut off.
@@ -124,13 +132,34 @@ impl<S> Guarded<S> {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Sees the answer that turns the connection into something else.
-    fn notice(&mut self, answer: &[u8]) {
-        if self.framing.may_upgrade() && answer.starts_with(b"HTTP/1.1 101") {
+    /// Sees the answer that turns the connection into something else: whether it is that.
+    fn notice(&mut self, answer: &[u8]) -> bool {
+        let turns = self.framing.may_upgrade() && answer.starts_with(b"HTTP/1.1 101");
+        if turns {
             self.framing.open();
             self.head_timer = None;
             self.idle_timer = None;
         }
+        turns
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Guarded<S> {
+    /// Does `work` on the connection, after what was held and nobody took along.
+    fn poll_sending<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        work: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let mut inner = Pin::new(&mut self.inner);
+        while !self.unsent.is_empty() {
+            let written = ready!(inner.as_mut().poll_write(cx, &self.unsent))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.unsent.drain(..written);
+        }
+        work(inner, cx)
     }
 }
 
@@ -170,8 +199,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.sends();
-        this.notice(bytes);
-        let written = Pin::new(&mut this.inner).poll_write(cx, bytes);
+        if this.notice(bytes) && this.holds {
+            this.unsent = bytes.to_vec();
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let written = this.poll_sending(cx, |inner, cx| inner.poll_write(cx, bytes));
         this.poll_write_time(cx, written)
     }
 
@@ -183,7 +215,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         let this = self.get_mut();
         this.sends();
         this.notice(slices.first().map_or(&[], |it| &**it));
-        let written = Pin::new(&mut this.inner).poll_write_vectored(cx, slices);
+        let written = this.poll_sending(cx, |inner, cx| inner.poll_write_vectored(cx, slices));
         this.poll_write_time(cx, written)
     }
 
@@ -199,7 +231,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let shut = Pin::new(&mut this.inner).poll_shutdown(cx);
+        let shut = this.poll_sending(cx, AsyncWrite::poll_shutdown);
         this.poll_write_time(cx, shut)
     }
 }

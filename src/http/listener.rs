@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -29,6 +28,7 @@ use super::gate::Gate;
 use super::guard::{Guarded, IDLE_TIME_MAX};
 use super::tls::Tls;
 use crate::shutdown::Stop;
+use crate::socketio::engine::stream::Tcp;
 
 /// Connections the kernel keeps for us while we are busy: a storm of reconnects must not be refused.
 const BACKLOG: i32 = 4096;
@@ -119,13 +119,14 @@ pub async fn serve<S, F>(
     connections.shutdown().await;
 }
 
-/// The plain TCP stream under an upgraded connection, with the bytes read beyond the request.
+/// The plain TCP stream under an upgraded connection. The answer that upgrades it is still to be sent.
 ///
 /// # Errors
 /// Gives the connection back where it is encrypted or was not accepted by [`serve`].
-pub fn take_tcp(upgraded: Upgraded) -> Result<(TcpStream, Bytes), Upgraded> {
+pub fn take_tcp(upgraded: Upgraded) -> Result<Tcp, Upgraded> {
     let parts = auto::upgrade::downcast::<TokioIo<Guarded<TcpStream>>>(upgraded)?;
-    Ok((parts.io.into_inner().into_inner(), parts.read_buf))
+    let (stream, unsent) = parts.io.into_inner().into_parts();
+    Ok(Tcp { stream, early: parts.read_buf, unsent })
 }
 
 /// HTTP as it is spoken here. The timer is what makes hyper's time-outs work at all.
@@ -206,7 +207,8 @@ where
         let reply = async move { service(request, peer, secure).await };
         async { Ok::<_, Infallible>(caught(reply).await) }
     });
-    let stream = TokioIo::new(Guarded::new(stream));
+    // Plain TCP is taken over by `take_tcp`.
+    let stream = TokioIo::new(Guarded::new(stream, !secure));
     let mut serving = pin!(http.serve_connection_with_upgrades(stream, answer));
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
@@ -234,6 +236,7 @@ async fn caught(reply: impl Future<Output = Reply>) -> Reply {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use http::StatusCode;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
     use tokio::time::Instant;

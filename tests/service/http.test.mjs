@@ -1,5 +1,6 @@
 // HTTP itself: methods, bodies, origins, ids, and what every answer carries.
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { connect } from 'node:net';
 import { test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
@@ -117,6 +118,21 @@ function raw(bytes, { ms = 3000 } = {}) {
     });
   });
 }
+
+test('the answer to an upgrade and the open packet come in one piece', async () => {
+  const { hostname, port, host } = new URL(world.url);
+  const socket = connect(Number(port), hostname);
+  const key = Buffer.alloc(16, 'k').toString('base64');
+  socket.write(
+    `GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nhost: ${host}\r\nconnection: upgrade\r\n` +
+      `upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: ${key}\r\n\r\n`,
+  );
+  const [first] = await once(socket, 'data');
+  socket.destroy();
+  const [head, frame] = first.toString('latin1').split('\r\n\r\n');
+  assert.match(head, /^HTTP\/1\.1 101 /);
+  assert.match(frame ?? '', /^..0\{"sid":"[^"]+",/s);
+});
 
 test('a body that claims to be too large is refused before it comes', async () => {
   const { token } = world.person();

@@ -23,6 +23,7 @@ use crate::socketio::engine::options::Options;
 use crate::socketio::engine::outbox::Outbox;
 use crate::socketio::engine::polling;
 use crate::socketio::engine::random::RandomId;
+use crate::socketio::engine::run;
 use crate::socketio::engine::session::Session;
 use crate::socketio::engine::sink::{Goodbye, Home, Line};
 use crate::socketio::engine::stream::Connection;
@@ -257,6 +258,7 @@ impl<A: Application> Arrival<A> {
     /// Starts the websocket's task; on the runtime where it will stay.
     async fn settle_in(self, mut connection: Connection) {
         let early = std::mem::take(&mut connection.early);
+        let unsent = std::mem::take(&mut connection.unsent);
         let Ok((reader, writer)) = connection.split() else { return };
         if writer.ready().await.is_err() {
             return;
@@ -266,16 +268,21 @@ impl<A: Application> Arrival<A> {
             Limits { bytes_max: options.max_payload, fragments_max: options.fragments_max };
         let input = Input::new(reader, early, limits);
         let line = Line { writer, base64: self.base64 };
-        match self.driven {
-            Some(driven) if driven.session.transport() == Transport::Websocket => {
-                drop(tokio::spawn(websocket::refuse(Arc::new(line), input)));
-            }
-            Some(driven) => drop(tokio::spawn(websocket::upgrade(driven, input, line))),
-            None => {
-                let session = Arc::new(Session::new(self.id, self.home, Some(line)));
-                let driven = Driven::open(&self.shared, session, self.handshake);
-                drop(tokio::spawn(websocket::serve(driven, input)));
-            }
+        let Some(driven) = self.driven else {
+            let session = Arc::new(Session::new(self.id, self.home, Some(line)));
+            // The answer to the request leaves together with the open packet.
+            let driven = run::batch(|| {
+                run::write(&session.sink, &unsent);
+                Driven::open(&self.shared, session, self.handshake)
+            });
+            drop(tokio::spawn(websocket::serve(driven, input)));
+            return;
+        };
+        websocket::write_all(&line, &unsent).await;
+        if driven.session.transport() == Transport::Websocket {
+            drop(tokio::spawn(websocket::refuse(Arc::new(line), input)));
+        } else {
+            drop(tokio::spawn(websocket::upgrade(driven, input, line)));
         }
     }
 }

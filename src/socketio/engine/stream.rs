@@ -20,23 +20,39 @@ use tokio::sync::Notify;
 pub struct Connection {
     /// What was read beyond the request.
     pub early: Vec<u8>,
+    /// What is to be sent before all else.
+    pub unsent: Vec<u8>,
     io: Io,
 }
 
-/// How plain TCP is taken out of what the accept loop gave to hyper, with the bytes that were read
-/// beyond the request; anything else is handed back.
-pub type TakeTcp = fn(Upgraded) -> Result<(TcpStream, Bytes), Upgraded>;
+/// Plain TCP that was taken out of hyper. Nagle's algorithm is off on it: frames are small and someone waits for each.
+#[derive(Debug)]
+pub struct Tcp {
+    /// The connection.
+    pub stream: TcpStream,
+    /// What was read beyond the request.
+    pub early: Bytes,
+    /// What is to be sent before all else, such as the answer to the request: one piece is cheaper to send than two.
+    pub unsent: Vec<u8>,
+}
+
+/// How plain TCP is taken out of what the accept loop gave to hyper; anything else is handed back.
+pub type TakeTcp = fn(Upgraded) -> Result<Tcp, Upgraded>;
 
 /// For accept loops that give hyper the TCP stream itself.
-pub fn take_bare_tcp(upgraded: Upgraded) -> Result<(TcpStream, Bytes), Upgraded> {
-    type Tcp = TokioIo<TcpStream>;
-    match hyper_util::server::conn::auto::upgrade::downcast::<Tcp>(upgraded) {
-        Ok(parts) => Ok((parts.io.into_inner(), parts.read_buf)),
+pub fn take_bare_tcp(upgraded: Upgraded) -> Result<Tcp, Upgraded> {
+    type Bare = TokioIo<TcpStream>;
+    let (io, early) = match hyper_util::server::conn::auto::upgrade::downcast::<Bare>(upgraded) {
+        Ok(parts) => (parts.io, parts.read_buf),
         Err(upgraded) => {
-            let parts = upgraded.downcast::<Tcp>()?;
-            Ok((parts.io.into_inner(), parts.read_buf))
+            let parts = upgraded.downcast::<Bare>()?;
+            (parts.io, parts.read_buf)
         }
-    }
+    };
+    let stream = io.into_inner();
+    // Without it, what is sent only comes later.
+    drop(stream.set_nodelay(true));
+    Ok(Tcp { stream, early, unsent: Vec::new() })
 }
 
 #[derive(Debug)]
@@ -51,16 +67,14 @@ impl Connection {
     /// Takes the connection out of hyper, with `take_tcp` where it is plain TCP.
     pub fn take(upgraded: Upgraded, take_tcp: TakeTcp) -> io::Result<Self> {
         match take_tcp(upgraded) {
-            Ok((stream, early)) => Self::tcp(stream, &early),
-            Err(upgraded) => Ok(Self { early: Vec::new(), io: Io::Other(upgraded) }),
+            // `early` is copied: it is a view of hyper's 8 KiB buffer and would keep all of that alive.
+            Ok(Tcp { stream, early, unsent }) => {
+                Ok(Self { early: early.to_vec(), unsent, io: Io::Tcp(stream.into_std()?) })
+            }
+            Err(upgraded) => {
+                Ok(Self { early: Vec::new(), unsent: Vec::new(), io: Io::Other(upgraded) })
+            }
         }
-    }
-
-    /// `early` is copied: it is a view of hyper's 8 KiB buffer and would keep all of that alive.
-    fn tcp(stream: TcpStream, early: &[u8]) -> io::Result<Self> {
-        // Frames are small and someone waits for each.
-        stream.set_nodelay(true)?;
-        Ok(Self { early: early.to_vec(), io: Io::Tcp(stream.into_std()?) })
     }
 
     /// Registers the connection with the current runtime.

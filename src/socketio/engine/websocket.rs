@@ -225,7 +225,7 @@ async fn answer_probe(line: Arc<Line>) {
 }
 
 /// Writes a few bytes to a socket that no session writes to.
-async fn write_all(line: &Line, mut bytes: &[u8]) {
+pub async fn write_all(line: &Line, mut bytes: &[u8]) {
     while !bytes.is_empty() {
         let Ok(written) = line.writer.write_some(bytes).await else { return };
         bytes = bytes.get(written..).unwrap_or_default();
