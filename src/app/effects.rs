@@ -19,6 +19,7 @@ use crate::call::command::{Command, Effect, Event, Notice};
 use crate::call::id::{CallId, DeviceId, UserId};
 use crate::call::model::Call;
 use crate::call::state::MediaPath;
+use crate::socketio::engine::run::together;
 use crate::socketio::outlet::{AckError, Outlet, SocketId};
 use crate::socketio::packet::Packet;
 use crate::store::error::StoreError;
@@ -137,9 +138,7 @@ impl App {
         if let Some(told) = &after.told {
             self.spread(told, &after.deliveries);
         }
-        for delivery in after.deliveries {
-            self.dispatch(&delivery);
-        }
+        self.dispatch_all(&after.deliveries);
         if let Some(call) = after.retire {
             self.calls.retire(call);
             self.forget_whereabouts(after.told.as_deref());
@@ -152,7 +151,12 @@ impl App {
         }
     }
 
-    pub(super) fn dispatch(self: &Arc<Self>, delivery: &Delivery) {
+    /// Lets the events of one change leave, in their order: in one piece for each device.
+    pub(super) fn dispatch_all(self: &Arc<Self>, deliveries: &[Delivery]) {
+        together(|| deliveries.iter().for_each(|it| self.dispatch(it)));
+    }
+
+    fn dispatch(self: &Arc<Self>, delivery: &Delivery) {
         match delivery.manner {
             Manner::Plain => self.send(delivery),
             Manner::Rings(call, patience) => {

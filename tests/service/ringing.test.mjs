@@ -46,6 +46,27 @@ test('a call rings on all devices; the first answer wins, the others hear who ha
   assert.deepEqual(phone.all('call:handled_elsewhere'), []);
 });
 
+test('what one change tells a device comes in one piece, however many are told', async () => {
+  const [[a, caller], [b, phone]] = await patient.connectedPeople(2);
+  const devices = [caller, phone, await b.connect()];
+  const call = await a.start(b);
+  await phone.until('call:incoming');
+  await caller.until('call:ringing');
+  const pieces = devices.map((device) => {
+    const found = [];
+    device.socket.io.engine.transport.ws._socket.on('data', (it) => found.push(it.toString('latin1')));
+    return found;
+  });
+  await b.join(call);
+  for (const [index, device] of devices.entries()) {
+    await device.until('call:state_changed', { state: 'connected' });
+    const told = pieces[index].filter((it) => it.includes(call.id));
+    assert.equal(told.length, 1, `${told.length} pieces`);
+    for (const name of ['call:accepted', 'call:participant_joined', 'call:state_changed'])
+      assert.ok(told[0].includes(`42["${name}"`), name);
+  }
+});
+
 test('of two devices that answer at once, one answers', async () => {
   const [[a, caller], [b, phone]] = await patient.connectedPeople(2);
   const desk = await b.connect();

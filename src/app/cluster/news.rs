@@ -187,12 +187,11 @@ impl App {
             return;
         }
         self.correct(cluster, &news.members);
-        for event in &news.events {
-            for user in &event.to {
-                cluster.gatherings.note(user);
-            }
-            self.dispatch(&delivery(letter.call, event));
+        for user in news.events.iter().flat_map(|it| &it.to) {
+            cluster.gatherings.note(user);
         }
+        let deliveries = news.events.iter().map(|it| delivery(letter.call, it));
+        self.dispatch_all(&deliveries.collect::<Vec<_>>());
         if news.over {
             cluster.views.end(letter.call, (letter.epoch, letter.seq));
         }
