@@ -348,7 +348,7 @@ export function isLive(state: CallState): boolean {
 }
 
 /** In the call now: joined, and not gone from it. */
-export function isIn(participant: Participant): boolean {
+export function isIn(participant: Pick<Participant, 'connectionState'>): boolean {
   return ['connecting', 'connected', 'reconnecting'].includes(participant.connectionState);
 }
 

@@ -1,8 +1,13 @@
 import { describe, expect, it } from 'vitest';
-import { OwnSettings, SETTLE_MS } from '../src/call/own';
-import type { MediaSettings, Source } from '../src/contract';
+import { type Own, OwnSettings, SETTLE_MS } from '../src/call/own';
+import type { Source } from '../src/contract';
 
-const ON: MediaSettings = { audioEnabled: true, videoEnabled: true, screenShareEnabled: true };
+const ON: Own = {
+  connectionState: 'connected',
+  audioEnabled: true,
+  videoEnabled: true,
+  screenShareEnabled: true,
+};
 const all = new Set<Source>(['audio', 'video', 'screen_share']);
 const only = (...sources: Source[]) => new Set(sources);
 const T = 1_000_000;
@@ -27,8 +32,17 @@ describe('what somebody else turned off', () => {
 
   it('may be several at once', () => {
     const own = new OwnSettings();
-    own.heard(ON, { audioEnabled: false, videoEnabled: false, screenShareEnabled: true }, all);
+    own.heard(ON, { ...ON, audioEnabled: false, videoEnabled: false }, all);
     expect(own.turnedOff(all, T)).toEqual(['audio', 'video']);
+  });
+
+  it('is not what the service says of us before we are in', () => {
+    const own = new OwnSettings();
+    const asked: Own = { ...ON, connectionState: 'ringing' };
+    own.heard(asked, { ...asked, videoEnabled: false }, all);
+    expect(own.due()).toBeNull();
+    own.heard({ ...asked, videoEnabled: false }, ON, all);
+    expect(own.turnedOff(all, T)).toEqual([]);
   });
 
   it('is not the echo of what we turned off ourselves', () => {

@@ -1,4 +1,4 @@
-import type { MediaSettings, Source } from '../contract';
+import { isIn, type MediaSettings, type Participant, type Source } from '../contract';
 
 /** How long after a change of ours the service may still speak of what was before, in milliseconds. */
 export const SETTLE_MS = 2500;
@@ -8,6 +8,9 @@ const FIELDS: Record<Source, keyof MediaSettings> = {
   video: 'videoEnabled',
   screen_share: 'screenShareEnabled',
 };
+
+/** The service's word on us. */
+export type Own = MediaSettings & Pick<Participant, 'connectionState'>;
 
 /**
  * Tells what somebody else has turned off from the echo of what this page did. The service's word on us follows
@@ -25,8 +28,12 @@ export class OwnSettings {
     this.changedAt.set(source, at);
   }
 
-  /** The service's word on us went from `before` to `after` while these were on here. */
-  heard(before: MediaSettings, after: MediaSettings, on: ReadonlySet<Source>): void {
+  /**
+   * The service's word on us went from `before` to `after` while these were on here. Of one who is only asked it says that
+   * the camera is off: it may still say so, with another's coming, while we are on our way in.
+   */
+  heard(before: Own, after: Own, on: ReadonlySet<Source>): void {
+    if (!isIn(after)) return;
     for (const [source, field] of Object.entries(FIELDS) as [Source, keyof MediaSettings][]) {
       if (after[field]) {
         this.fallen.delete(source);
