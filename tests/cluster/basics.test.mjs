@@ -354,15 +354,15 @@ test('the same Idempotency-Key at another node is the same call, also after its 
   const [a, b] = cluster.people(2);
   const headers = { 'idempotency-key': 'tap-1' };
   const body = { type: 'audio', participantIds: [b.id] };
-  const first = await a.at(0).rest('POST', '/start', body, headers);
+  const first = await a.at(0).patient('POST', '/start', body, headers);
   assert.equal(first.status, 201);
   const { id } = first.body.data.call;
   for (const at of [1, 2]) {
-    const again = await a.at(at).rest('POST', '/start', body, headers);
+    const again = await a.at(at).patient('POST', '/start', body, headers);
     assert.deepEqual([again.status, again.body.data.call.id], [200, id]);
   }
   await a.at(1).end(id);
-  const later = await a.at(2).rest('POST', '/start', body, headers);
+  const later = await a.at(2).patient('POST', '/start', body, headers);
   assert.deepEqual(
     [later.status, later.body.data.call.id, later.body.data.call.state],
     [200, id, 'cancelled'],

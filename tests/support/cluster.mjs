@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after } from 'node:test';
 import { pause, pick, random } from './chance.mjs';
-import { Device } from './device.mjs';
+import { Device, done } from './device.mjs';
 import { Network } from './netns.mjs';
 import { Postgres } from './postgres.mjs';
 import { Redis, RedisCluster, Sentinel } from './redis.mjs';
@@ -18,6 +18,10 @@ import { eventually, http, Person } from './world.mjs';
 const ANSWER_MS_MAX = 8000;
 /** How long a client goes on trying, milliseconds: longer than a node's death takes to be noticed and mended. */
 const INSIST_MS_MAX = 20_000;
+/** How often a client asks for what the nodes could not tell each other in time, as may be on a busy machine; and after how long again. */
+const TRIES_MAX = 5;
+const UNAVAILABLE = 'cluster_unavailable';
+const COME_BACK_MS = 1000;
 /** After how long an app that has lost its socket tries again, milliseconds. */
 const BACKOFF_MS = { min: 100, max: 500 };
 /** How long it waits to be let in, milliseconds. */
@@ -97,6 +101,16 @@ export class Wanderer extends Device {
     super.close();
   }
 
+  /** As any device does, and again where the nodes could not tell each other in time, as an app does. */
+  async do(event, data) {
+    for (let tries = 1; tries < TRIES_MAX; tries += 1) {
+      const answer = await this.ask(event, data);
+      if (answer.code !== UNAVAILABLE) return done(event, answer);
+      await pause(COME_BACK_MS);
+    }
+    return super.do(event, data);
+  }
+
   /** Waits until it has been told since then, by this node or another, what is going on. */
   async synced({ since, within = 10_000 }) {
     const has = () => this.log.find((it) => it.event === 'call:sync' && it.at >= since);
@@ -127,6 +141,15 @@ export class Member extends Person {
       headers: { authorization, ...headers },
       signal: AbortSignal.timeout(ANSWER_MS_MAX),
     });
+  }
+
+  /** Asks its node, and again where that could not reach the others in time, as an app does: the last answer. */
+  async patient(method, path, body, headers) {
+    for (let tries = 1; ; tries += 1) {
+      const answer = await this.rest(method, path, body, headers);
+      if (answer.body?.code !== UNAVAILABLE || tries === TRIES_MAX) return answer;
+      await pause(1000 * Number(answer.headers.get('retry-after')));
+    }
   }
 
   /**

@@ -11,6 +11,12 @@ const named = (where) =>
     ? where
     : (data) => Object.entries(where).every(([key, value]) => data?.[key] === value);
 
+/** The `data` of an acknowledgement that has to be a success. */
+export function done(event, answer) {
+  assert.equal(answer.success, true, `${event}: ${JSON.stringify(answer)}`);
+  return answer.data;
+}
+
 /** A connected device; `Person.connect` makes them. */
 export class Device {
   /** Every event as it came: `{event, data, at, node}`, where `data` is the first argument. */
@@ -90,9 +96,7 @@ export class Device {
 
   /** Sends an event that has to succeed; gives the acknowledgement's `data`. */
   async do(event, data) {
-    const answer = await this.ask(event, data);
-    assert.equal(answer.success, true, `${event}: ${JSON.stringify(answer)}`);
-    return answer.data;
+    return done(event, await this.ask(event, data));
   }
 
   /** Sends an event without asking for an acknowledgement. */
