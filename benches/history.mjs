@@ -20,8 +20,6 @@ const USERS = Math.max(10, Math.round((2 * ROWS) / CALLS_EACH));
 const DESK_EVERY = 1000;
 /** Pages asked for, a second: far below what it can answer, as their times are what counts. */
 const RATE = 200;
-/** The same where a page takes longer. */
-const SLOW_RATE = 10;
 const CONNECTIONS = 8;
 /** Those whose pages are asked for. */
 const READERS = 2000;
@@ -53,10 +51,10 @@ const calls = `INSERT INTO calls (id, room_id, type, state, initiator_id, is_gro
     FROM (SELECT i, ${Date.now() - YEAR_MS} + (i::bigint * ${YEAR_MS}) / ${ROWS} AS at FROM generate_series(1, ${ROWS}) i) times) made`;
 
 const participants = `INSERT INTO call_participants (id, call_id, user_id, role, joined_at, left_at, duration, connection_state,
-    audio_enabled, video_enabled, screen_share_enabled, call_created_at, created_at, updated_at, epoch, seq)
+    audio_enabled, video_enabled, screen_share_enabled, call_created_at, created_at, updated_at, epoch, seq, call_type, call_state, chat_id)
   SELECT gen_random_uuid(), c.id, CASE n WHEN 0 THEN c.initiator_id ELSE 'reader-' || abs(hashtext(c.id::text)) % ${USERS} END,
     CASE n WHEN 0 THEN 'initiator' ELSE 'participant' END, c.created_at, c.ended_at, 58, 'left', TRUE, FALSE, FALSE,
-    c.created_at, c.created_at, c.updated_at, 1, 12
+    c.created_at, c.created_at, c.updated_at, 1, 12, c.type, c.state, c.chat_id
   FROM calls c, (VALUES (0), (1)) AS who (n) ORDER BY c.id`;
 
 /** A year of calls; what orders them is made after them, which takes a fraction of the time. */
@@ -76,10 +74,8 @@ async function fill(postgres) {
   await step('what the planner knows', 'VACUUM ANALYZE calls, call_participants');
 }
 
-const asked = (path, users, rate = RATE) => ({
-  rate,
-  requests: users.map((user) => ({ method: 'GET', path: `/api/v1/calls/history?${path}`, user })),
-});
+const asked = (path, users) =>
+  users.map((user) => ({ method: 'GET', path: `/api/v1/calls/history?${path}`, user }));
 const readers = Array.from({ length: READERS }, (_, index) => `reader-${(index * 104_729) % USERS}`);
 const PAGES = {
   'the newest twenty calls': asked('limit=20', readers),
@@ -88,7 +84,7 @@ const PAGES = {
   [`the newest twenty of one with ${(ROWS / DESK_EVERY).toLocaleString('en')} calls`]: asked('limit=20', [
     'desk',
   ]),
-  'the same, but video calls': asked('limit=20&type=video', ['desk'], SLOW_RATE),
+  'the same, but video calls': asked('limit=20&type=video', ['desk']),
 };
 
 /** Costs that the past must not change. */
@@ -104,9 +100,9 @@ async function going(on) {
 
 async function read(on) {
   const found = {};
-  for (const [name, { requests, rate }] of Object.entries(PAGES)) {
-    const paced = ['--connections', CONNECTIONS, '--rate', rate, '--seconds', SECONDS];
-    found[name] = { ...(await load(on, ['requests', ...paced], requests)), rate };
+  const paced = ['--connections', CONNECTIONS, '--rate', RATE, '--seconds', SECONDS];
+  for (const [name, requests] of Object.entries(PAGES)) {
+    found[name] = await load(on, ['requests', ...paced], requests);
     note(`  ${name}: ${found[name].p50} us, ${found[name].p99} us of a hundred`);
   }
   return found;
@@ -144,11 +140,9 @@ const postgres = await Postgres.create(POSTGRES);
 const figures = await measured(postgres).finally(() => postgres.stop());
 const ms = (us) => (us / 1000).toFixed(2);
 const tables = [
-  `| out of ${ROWS.toLocaleString('en')} calls in Postgres | pages a second | p50, ms | p99, ms |`,
-  '| --- | --- | --- | --- |',
-  ...Object.entries(figures.pages).map(
-    ([name, { rate, p50, p99 }]) => `| ${name} | ${rate} | ${ms(p50)} | ${ms(p99)} |`,
-  ),
+  `| out of ${ROWS.toLocaleString('en')} calls in Postgres, ${RATE} pages a second | p50, ms | p99, ms |`,
+  '| --- | --- | --- |',
+  ...Object.entries(figures.pages).map(([name, { p50, p99 }]) => `| ${name} | ${ms(p50)} | ${ms(p99)} |`),
   '',
   `| us of processor time, with so many calls in Postgres | none | ${ROWS.toLocaleString('en')} |`,
   '| --- | --- | --- |',

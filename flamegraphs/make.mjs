@@ -14,6 +14,8 @@ const SECONDS = 4;
 const HERTZ = 499;
 const STACK_BYTES = 16384;
 const WARM_UP_MS = 1500;
+/** Sockets that come in, one after the other: more than come while samples are taken. */
+const WAYS_IN = 18_000;
 
 const asked = async (on, people, method, end) => {
   const { id, people: users } = await call(on, people);
@@ -26,6 +28,7 @@ const PATHS = {
   look: (on) => asked(on, 8, 'GET', ''),
   life: (on) => load(on, ['lives', '--seconds', SECONDS + 2]),
   relay: (on) => load(on, ['relay', '--seconds', SECONDS + 2]),
+  way: (on) => load(on, ['idle', '--sockets', WAYS_IN]),
 };
 
 const inferno = (name) => join(ROOT, '.cache/inferno/bin', name);

@@ -1,6 +1,7 @@
 //! The tables that are written behind: their columns here and in Postgres, and how a row goes over.
 
 use std::cmp::Ordering;
+use std::iter::once;
 
 use rusqlite::Row as Found;
 use tokio_postgres::types::ToSql;
@@ -49,6 +50,8 @@ pub(super) struct Table {
     pub(super) columns: &'static [Column],
     /// The columns that stand in the outbox as call, part and at; an absent one is NULL there.
     key: [&'static str; 3],
+    /// Columns that Postgres alone has, and what they copy from the row's call `c`.
+    copied: &'static [(&'static str, &'static str)],
     /// What becomes of a row that Postgres has already.
     conflict: &'static str,
 }
@@ -109,6 +112,7 @@ pub(super) const CALLS: Table = Table {
         column("seq", Kind::Integer),
     ],
     key: ["id", "NULL", "NULL"],
+    copied: &[],
     conflict: "(id) DO UPDATE SET state = excluded.state, initiator_id = excluded.initiator_id,
         is_group = excluded.is_group, max_participants = excluded.max_participants,
         started_at = excluded.started_at, ended_at = excluded.ended_at,
@@ -144,6 +148,11 @@ pub(super) const PARTICIPANTS: Table = Table {
         column("seq", Kind::Integer),
     ],
     key: ["call_id", "id", "NULL"],
+    copied: &[
+        ("call_type", "c.type"),
+        ("call_state", "CASE WHEN c.ended_at IS NOT NULL THEN c.state END"),
+        ("chat_id", "c.chat_id"),
+    ],
     conflict:
         "(call_id, id) DO UPDATE SET user_id = excluded.user_id,
         joined_at = excluded.joined_at, left_at = excluded.left_at, duration = excluded.duration,
@@ -151,7 +160,10 @@ pub(super) const PARTICIPANTS: Table = Table {
         video_enabled = excluded.video_enabled,
         screen_share_enabled = excluded.screen_share_enabled,
         connection_quality = excluded.connection_quality, updated_at = excluded.updated_at,
-        epoch = excluded.epoch, seq = excluded.seq
+        epoch = excluded.epoch, seq = excluded.seq,
+        call_type = coalesce(excluded.call_type, t.call_type),
+        call_state = coalesce(excluded.call_state, t.call_state),
+        chat_id = coalesce(excluded.chat_id, t.chat_id)
         WHERE (t.epoch, t.seq, t.updated_at) <= (excluded.epoch, excluded.seq, excluded.updated_at)",
 };
 
@@ -167,6 +179,7 @@ const EVENTS: Table = Table {
         column("data", Kind::Text),
     ],
     key: ["call_id", "NULL", "seq"],
+    copied: &[],
     conflict: "DO NOTHING",
 };
 
@@ -188,6 +201,7 @@ const SAMPLES: Table = Table {
         column("quality", Kind::Text),
     ],
     key: ["call_id", "participant_id", "timestamp"],
+    copied: &[],
     conflict: "DO NOTHING",
 };
 
@@ -201,6 +215,7 @@ const KEYS: Table = Table {
         column("created_at", Kind::Integer),
     ],
     key: ["call_id", "user_id", "NULL"],
+    copied: &[],
     conflict: "(user_id, key) DO UPDATE SET call_id = excluded.call_id,
         created_at = excluded.created_at WHERE t.created_at <= excluded.created_at",
 };
@@ -221,6 +236,7 @@ const RECORDINGS: Table = Table {
         column("status", Kind::Text),
     ],
     key: ["call_id", "id", "NULL"],
+    copied: &[],
     conflict: "(id) DO UPDATE SET ended_at = coalesce(excluded.ended_at, t.ended_at),
         duration = coalesce(excluded.duration, t.duration),
         file_size = coalesce(excluded.file_size, t.file_size),
@@ -263,10 +279,17 @@ impl Table {
             .zip(self.columns)
             .map(|(number, it)| format!("${number}::{}", it.kind.array()))
             .collect();
+        let own = self.names();
+        let copies = self.copied.iter();
+        let into: Vec<&str> = once(&*own).chain(copies.clone().map(|it| it.0)).collect();
+        let values: Vec<&str> = once("r.*").chain(copies.map(|it| it.1)).collect();
+        let call =
+            if self.copied.is_empty() { "" } else { "LEFT JOIN calls c ON c.id = r.call_id" };
         format!(
-            "INSERT INTO {} AS t ({}) SELECT * FROM unnest({}) ON CONFLICT {}",
+            "INSERT INTO {} AS t ({}) SELECT {} FROM unnest({}) AS r ({own}) {call} ON CONFLICT {}",
             self.name,
-            self.names(),
+            into.join(", "),
+            values.join(", "),
             arrays.join(", "),
             self.conflict
         )

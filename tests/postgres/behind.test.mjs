@@ -281,6 +281,71 @@ test('no row goes back to an older change, nor out of a terminal state', async (
   await world.close();
 });
 
+test('a history is filtered by copies of what its calls say, and by the calls where there are none', async () => {
+  const name = await database();
+  const dataDir = folder();
+  let world = await World.start(on(name), { dataDir });
+  const [a, b, early] = world.people(3);
+  const made = [];
+  for (let count = 0; count < 12; count += 1) {
+    const options = {
+      type: count % 2 ? 'audio' : 'video',
+      ...(count % 4 && { chatId: `chat-${count % 4}` }),
+    };
+    const call = await a.start([b, early], options);
+    if (count % 3) await early.join(call);
+    if (count % 3 === 2) await b.join(call);
+    // Out before the end, which changes nothing of theirs.
+    await early.end(call);
+    await a.end(call);
+    if (count % 3 === 2) await b.end(call);
+    made.unshift({ id: call.id, ...options, state: (await a.details(call)).call.state });
+    await pause(2);
+  }
+  await flushed(world);
+  await world.close();
+  assert.deepEqual([...new Set(made.map((it) => it.state))].sort(), ['cancelled', 'ended']);
+  const odd = `SELECT count(*) FROM call_participants p JOIN calls c ON c.id = p.call_id
+    WHERE (p.call_type, p.call_state) <> (c.type, c.state) OR p.call_type IS NULL OR p.call_state IS NULL
+      OR p.chat_id IS DISTINCT FROM c.chat_id`;
+  assert.equal(await postgres.one(odd, name), '0', 'each has a copy');
+
+  world = await World.start(on(name, { DATABASE_LOCAL_KEEP: '0' }), { dataDir });
+  await eventually('the local file is trimmed', () =>
+    world.service.lines.some((it) => it.includes('have left the local file')),
+  );
+  const queries = [undefined, 'audio', 'video'].flatMap((type) =>
+    [undefined, 'ended', 'cancelled', 'missed'].flatMap((state) =>
+      [undefined, 'chat-1', 'chat-2', 'nowhere'].map((chatId) =>
+        Object.entries({ type, state, chatId }).filter(([, value]) => value),
+      ),
+    ),
+  );
+  const pages = async () => {
+    for (const person of [a, b, early]) {
+      person.world = world;
+      for (const query of queries) {
+        const fits = made.filter((it) => query.every(([key, value]) => it[key] === value));
+        const page = await person.want('GET', `/history?limit=3&offset=1&${new URLSearchParams(query)}`);
+        assert.deepEqual(
+          [ids(page), page.pagination.total],
+          [fits.slice(1, 4).map((it) => it.id), fits.length],
+          `${query}`,
+        );
+      }
+    }
+  };
+  await pages();
+  // As rows from before there were copies.
+  await postgres.sql(
+    `UPDATE call_participants SET call_type = NULL, call_state = NULL, chat_id = NULL
+      WHERE call_id IN (SELECT id FROM calls ORDER BY id LIMIT 7)`,
+    name,
+  );
+  await pages();
+  await world.close();
+});
+
 test('whom only a deposed owner knew does not come into the history', async () => {
   const name = await database();
   const world = await World.start(on(name));

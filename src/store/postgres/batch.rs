@@ -19,6 +19,10 @@ const WRITING: &str = "writing behind to Postgres";
 const STRAYS: &str = "DELETE FROM call_participants p USING calls c
     WHERE c.id = ANY($1) AND p.call_id = c.id AND p.epoch < c.epoch";
 
+/// Those who had left before the end, and whose rows it did not change, know of it too.
+const OVER: &str = "UPDATE call_participants p SET call_state = c.state FROM calls c
+    WHERE c.id = ANY($1) AND c.ended_at IS NOT NULL AND p.call_id = c.id AND p.call_state IS NULL";
+
 /// A row that Postgres will never take, and why.
 pub(super) type Refused = (Row, StoreError);
 
@@ -104,6 +108,12 @@ async fn write(client: &mut Object, rows: &[Row]) -> Result<(), Error> {
         let arrays: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(plain).collect();
         let written = transaction.execute(&statement, &arrays).await?;
         stale |= table.kind == CALLS.kind && usize::try_from(written) != Ok(rows.len());
+    }
+    let over = rows.iter().filter(|it| it.integer("ended_at").is_some());
+    let over: Vec<Uuid> = over.filter_map(Row::call).collect();
+    if !over.is_empty() {
+        let statement = transaction.prepare_cached(OVER).await?;
+        transaction.execute(&statement, &[&over]).await?;
     }
     if stale || rows.iter().any(|it| it.call().is_some() && it.integer("epoch") > Some(1)) {
         let calls: Vec<Uuid> = rows.iter().filter_map(Row::call).collect();

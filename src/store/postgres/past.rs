@@ -66,11 +66,10 @@ pub(in crate::store) struct PastPage {
 impl AsyncRead<PastPage> for PastHistory {
     async fn on(&self, client: &Object) -> Result<PastPage, ReadError> {
         let filter = Filter::new(self);
-        let sql = format!("SELECT count(*) FROM {} WHERE {}", filter.tables, filter.conditions);
-        let statement = client.prepare_cached(&sql).await?;
-        let total = read::natural(&client.query_one(&statement, &filter.plain()).await?, 0)?;
-        let records = filter.page(client, &self.query, self.limit).await?;
-        Ok(PastPage { calls: with_participants(client, records).await?, total })
+        // On their way together: the answer to one is not waited for with the other.
+        let (total, calls) =
+            tokio::try_join!(filter.total(client), filter.page(client, &self.query, self.limit))?;
+        Ok(PastPage { calls: with_participants(client, calls).await?, total })
     }
 }
 
@@ -79,30 +78,38 @@ type Value = Box<dyn ToSql + Sync + Send>;
 /// Conditions as SQL, with the values they need. Only fixed words get into the text.
 struct Filter {
     conditions: String,
-    tables: &'static str,
     values: Vec<Value>,
 }
 
 impl Filter {
     fn new(past: &PastHistory) -> Self {
         let query = &past.query;
-        let on_call = query.chat.is_some() || query.call_type.is_some() || query.state.is_some();
-        let tables = if on_call {
-            "call_participants p JOIN calls c ON c.id = p.call_id"
-        } else {
-            "call_participants p"
-        };
-        let mut filter = Self { conditions: String::new(), tables, values: Vec::new() };
+        let mut filter = Self { conditions: String::new(), values: Vec::new() };
         filter.and("p.user_id =", Some(past.user.as_str().to_owned()));
         if !past.but.is_empty() {
             filter.and("p.call_id <> ALL", Some(past.but.clone()));
         }
         filter.and("p.call_created_at >=", query.start.map(|it| it.0));
         filter.and("p.call_created_at <", query.end.map(|it| it.0));
-        filter.and("c.chat_id =", query.chat.as_ref().map(|it| it.as_str().to_owned()));
-        filter.and("c.type =", query.call_type.map(|it| it.as_str().to_owned()));
-        filter.and("c.state =", query.state.map(|it| it.as_str().to_owned()));
+        let chat = query.chat.as_ref().map(|it| it.as_str().to_owned());
+        filter.and_call("chat_id", "chat_id", "call_type", chat);
+        let call_type = query.call_type.map(|it| it.as_str().to_owned());
+        filter.and_call("type", "call_type", "call_type", call_type);
+        let state = query.state.map(|it| it.as_str().to_owned());
+        filter.and_call("state", "call_state", "call_state", state);
         filter
+    }
+
+    /// A condition on the call's `column`: answered by `copy` of it in the user's index, but where `known` is absent
+    /// there.
+    fn and_call(&mut self, column: &str, copy: &str, known: &str, value: Option<String>) {
+        let Some(value) = value else { return };
+        let place = self.place(Box::new(value));
+        let condition = format!(
+            " AND (p.{copy} = {place} OR (p.{known} IS NULL AND EXISTS
+                (SELECT FROM calls c WHERE c.id = p.call_id AND c.{column} = {place})))"
+        );
+        self.conditions.push_str(&condition);
     }
 
     fn and(&mut self, condition: &str, value: Option<impl ToSql + Sync + Send + 'static>) {
@@ -122,39 +129,50 @@ impl Filter {
         format!("${}", self.values.len())
     }
 
-    fn plain(&self) -> Vec<&(dyn ToSql + Sync)> {
-        fn one(value: &Value) -> &(dyn ToSql + Sync) {
-            &**value
-        }
-        self.values.iter().map(one).collect()
+    async fn total(&self, client: &Object) -> Result<u64, ReadError> {
+        let sql = format!("SELECT count(*) FROM call_participants p WHERE {}", self.conditions);
+        let statement = client.prepare_cached(&sql).await?;
+        read::natural(&client.query_one(&statement, &plain(&self.values)).await?, 0)
     }
 
     async fn page(
-        mut self,
+        &self,
         client: &Object,
         query: &HistoryQuery,
         limit: u64,
     ) -> Result<Vec<CallRecord>, ReadError> {
-        let mut after = String::new();
-        if let Some(cursor) = query.cursor {
-            let at = self.place(Box::new(cursor.created_at.0));
-            let call = self.place(Box::new(cursor.call.0));
-            after = format!("AND (p.call_created_at, p.call_id) < ({at}, {call})");
-        }
-        let number = |it: u64| Box::new(i64::try_from(it).unwrap_or(i64::MAX));
-        let (limit, offset) = (self.place(number(limit)), self.place(number(query.offset)));
+        let number = |it: u64| i64::try_from(it).unwrap_or(i64::MAX);
+        let (limit, offset) = (number(limit), number(query.offset));
+        let cursor = query.cursor.map(|it| (it.created_at.0, it.call.0));
+        let mut values = plain(&self.values);
+        let mut place = |value| {
+            values.push(value);
+            format!("${}", values.len())
+        };
+        let after = cursor.as_ref().map(|(at, call)| {
+            format!("AND (p.call_created_at, p.call_id) < ({}, {})", place(at), place(call))
+        });
         let sql = format!(
-            "SELECT {} FROM (SELECT p.call_id, p.call_created_at FROM {} WHERE {} {after}
-                 ORDER BY p.call_created_at DESC, p.call_id DESC LIMIT {limit} OFFSET {offset}) u
+            "SELECT {} FROM (SELECT p.call_id, p.call_created_at FROM call_participants p
+                 WHERE {} {} ORDER BY p.call_created_at DESC, p.call_id DESC LIMIT {} OFFSET {}) u
              JOIN calls c ON c.id = u.call_id ORDER BY u.call_created_at DESC, u.call_id DESC",
             rows::CALL,
-            self.tables,
-            self.conditions
+            self.conditions,
+            after.unwrap_or_default(),
+            place(&limit),
+            place(&offset),
         );
         let statement = client.prepare_cached(&sql).await?;
-        let found = client.query(&statement, &self.plain()).await?;
+        let found = client.query(&statement, &values).await?;
         found.iter().map(read::call).collect()
     }
+}
+
+fn plain(values: &[Value]) -> Vec<&(dyn ToSql + Sync)> {
+    fn one(value: &Value) -> &(dyn ToSql + Sync) {
+        &**value
+    }
+    values.iter().map(one).collect()
 }
 
 /// Adds to each of `calls` all who were ever in it, with one query for all of them.

@@ -28,7 +28,8 @@ const KEYS_KEPT: i64 = DAY;
 fn runner() -> Result<Runner, StoreError> {
     let calls = include_str!("../../../migrations/postgres/V1__calls.sql");
     let instance = include_str!("../../../migrations/postgres/V2__instance.sql");
-    let migrations = [("V1__calls", calls), ("V2__instance", instance)]
+    let history = include_str!("../../../migrations/postgres/V3__history.sql");
+    let migrations = [("V1__calls", calls), ("V2__instance", instance), ("V3__history", history)]
         .map(|(name, sql)| Migration::unapplied(name, sql).map_err(failed));
     Ok(Runner::new(&migrations.into_iter().collect::<Result<Vec<_>, _>>()?))
 }
