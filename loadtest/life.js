@@ -2,6 +2,7 @@
 import { Trend } from 'k6/metrics';
 import { life } from './lib/life.js';
 import { trendStats } from './lib/summary.js';
+import { whole } from './lib/whole.js';
 export { handleSummary } from './lib/summary.js';
 
 const times = {
@@ -30,6 +31,6 @@ export const options = {
   },
 };
 
-export default async function lives() {
+export default whole(async () => {
   await life((what, took) => times[what].add(took));
-}
+});

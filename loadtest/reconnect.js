@@ -5,6 +5,7 @@ import { join, start } from './lib/calls.js';
 import { Device } from './lib/device.js';
 import { trendStats } from './lib/summary.js';
 import { person } from './lib/users.js';
+import { whole } from './lib/whole.js';
 export { handleSummary } from './lib/summary.js';
 
 const VUS = 10;
@@ -27,7 +28,7 @@ export function setup() {
   return { from: Date.now() + EVERY_MS };
 }
 
-export default async function storm({ from }) {
+export default whole(async ({ from }) => {
   const devices = Array.from({ length: SOCKETS }, () => new Device(person()));
   await Promise.all(devices.map((it) => it.connect()));
   // Two of them are in a call, which has to be there for them whenever they are back.
@@ -52,4 +53,4 @@ export default async function storm({ from }) {
     });
   }
   await Promise.all(devices.map((it) => it.close()));
-}
+});

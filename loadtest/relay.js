@@ -6,6 +6,7 @@ import { join, start } from './lib/calls.js';
 import { Device } from './lib/device.js';
 import { trendStats } from './lib/summary.js';
 import { person } from './lib/users.js';
+import { whole } from './lib/whole.js';
 export { handleSummary } from './lib/summary.js';
 
 const SECONDS = Number(__ENV.SECONDS || 10);
@@ -31,7 +32,7 @@ export const options = {
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-export default async function relay() {
+export default whole(async () => {
   const [anna, bob] = [person(), person()];
   const [here, there] = [new Device(anna), new Device(bob)];
   await Promise.all([here.connect(), there.connect()]);
@@ -61,4 +62,4 @@ export default async function relay() {
   check(disordered, { 'in order': (it) => it === 0 });
   await Promise.all([here.close(), there.close()]);
   if (next < all) exec.test.fail('messages are missing');
-}
+});

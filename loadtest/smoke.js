@@ -4,6 +4,7 @@ import http from 'k6/http';
 import { end, history, join, look, startMeanwhile, token } from './lib/calls.js';
 import { Device } from './lib/device.js';
 import { BASE, person } from './lib/users.js';
+import { whole } from './lib/whole.js';
 export { handleSummary } from './lib/summary.js';
 
 export const options = {
@@ -11,7 +12,7 @@ export const options = {
   thresholds: { checks: ['rate==1'], iterations: ['count==3'] },
 };
 
-export default async function smoke() {
+export default whole(async () => {
   for (const path of ['/health', '/ready']) {
     check(http.get(`${BASE}${path}`), { [`${path}: 200`]: (it) => it.status === 200 });
   }
@@ -34,4 +35,4 @@ export default async function smoke() {
   check(reason, { 'it ended': (it) => it === 'normal' });
   check(history(bob), { 'it is in the history': (it) => it.calls[0].id === call.id });
   await Promise.all([here.close(), there.close()]);
-}
+});

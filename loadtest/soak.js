@@ -4,6 +4,7 @@ import { Device } from './lib/device.js';
 import { life } from './lib/life.js';
 import { trendStats } from './lib/summary.js';
 import { person } from './lib/users.js';
+import { whole } from './lib/whole.js';
 export { handleSummary } from './lib/summary.js';
 
 const SOAK = __ENV.SOAK || '30s';
@@ -33,7 +34,7 @@ export const options = {
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-export async function idle() {
+export const idle = whole(async () => {
   await Promise.all(
     Array.from({ length: IDLE }, async () => {
       const device = new Device(person());
@@ -44,8 +45,8 @@ export async function idle() {
       await device.close();
     }),
   );
-}
+});
 
-export async function lives() {
+export const lives = whole(async () => {
   await life((what, took) => what === 'rings' && rings.add(took));
-}
+});
