@@ -128,9 +128,10 @@ test: setup ## every suite; the last line is the sum
 	cargo test --locked --no-run
 	node tests/run.mjs
 
-lint: $(call installed,$(WEB)) ## formatting, clippy, docs, the page's own checks
+lint: $(call installed,$(WEB)) ## formatting, clippy, the layers, docs, the page's own checks
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
+	cargo test --locked --quiet --test layers
 	@# The pages are for those who work on it, so private parts have theirs, and may be linked to.
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --no-deps --locked --document-private-items
 	$(if $(WEB),cd web && npm run check)

@@ -10,6 +10,7 @@
 //! notes what is not there yet, `tables` says how a row goes over, and [`whole`] reads both as one. What
 //! has become another node's is `released`: no longer read from the file, though it may still be there.
 
+mod cells;
 mod checkpoint;
 mod connection;
 mod ends;

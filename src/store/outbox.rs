@@ -10,10 +10,11 @@ use std::collections::HashSet;
 use rusqlite::{Connection, Statement, params, params_from_iter};
 
 use crate::call::time::Timestamp;
+use crate::store::cells::Cell;
 use crate::store::error::StoreError;
 use crate::store::journal::Journal;
 use crate::store::sqlite::Sqlite;
-use crate::store::tables::{Cell, Key, PARTICIPANTS, Row, TABLES, Table};
+use crate::store::tables::{Key, PARTICIPANTS, Row, TABLES, Table};
 
 /// Calls of either kind that one transaction removes: each has rows in five tables.
 const TRIM_CALLS: i64 = 50;

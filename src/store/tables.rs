@@ -3,36 +3,12 @@
 use std::cmp::Ordering;
 use std::iter::once;
 
-use rusqlite::Row as Found;
-use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use crate::store::rows;
+use crate::store::cells::{Array, Cell, Kind};
 
 /// Columns that a table's key may have.
 const KEY_COLUMNS: usize = 4;
-
-/// What a column holds in Postgres.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Uuid,
-    Text,
-    Integer,
-    Real,
-    Bool,
-}
-
-impl Kind {
-    fn array(self) -> &'static str {
-        match self {
-            Self::Uuid => "uuid[]",
-            Self::Text => "text[]",
-            Self::Integer => "bigint[]",
-            Self::Real => "float8[]",
-            Self::Bool => "boolean[]",
-        }
-    }
-}
 
 /// A column, of the same name on both sides.
 #[derive(Debug)]
@@ -62,17 +38,6 @@ pub(super) struct Key {
     pub(super) call: String,
     pub(super) part: Option<String>,
     pub(super) at: Option<i64>,
-}
-
-/// A value on its way.
-#[derive(Debug, Clone, PartialEq, PartialOrd)]
-pub(super) enum Cell {
-    Null,
-    Uuid(Uuid),
-    Text(String),
-    Integer(i64),
-    Real(f64),
-    Bool(bool),
 }
 
 /// A row on its way.
@@ -296,9 +261,6 @@ impl Table {
     }
 }
 
-/// An array for one column, in the form that a statement takes.
-pub(super) type Array<'a> = Box<dyn ToSql + Sync + Send + 'a>;
-
 /// The values of column `index`. Every cell was read as its column's kind, or is absent.
 pub(super) fn array<'a>(rows: &'a [&Row], index: usize, kind: Kind) -> Array<'a> {
     let cells = rows.iter().map(move |it| it.cells.get(index).unwrap_or(&Cell::Null));
@@ -308,53 +270,6 @@ pub(super) fn array<'a>(rows: &'a [&Row], index: usize, kind: Kind) -> Array<'a>
         Kind::Integer => Box::new(cells.map(Cell::as_integer).collect::<Vec<_>>()),
         Kind::Real => Box::new(cells.map(Cell::as_real).collect::<Vec<_>>()),
         Kind::Bool => Box::new(cells.map(Cell::as_bool).collect::<Vec<_>>()),
-    }
-}
-
-impl Cell {
-    /// The value of a column in the local file.
-    pub(super) fn read(row: &Found<'_>, index: usize, kind: Kind) -> rusqlite::Result<Self> {
-        if row.get_ref(index)? == rusqlite::types::ValueRef::Null {
-            return Ok(Self::Null);
-        }
-        Ok(match kind {
-            Kind::Uuid => Self::Uuid(rows::uuid(row, index)?),
-            Kind::Text => Self::Text(row.get(index)?),
-            Kind::Integer => Self::Integer(row.get(index)?),
-            Kind::Real => Self::Real(row.get(index)?),
-            Kind::Bool => Self::Bool(row.get(index)?),
-        })
-    }
-
-    fn as_uuid(&self) -> Option<Uuid> {
-        if let Self::Uuid(it) = self { Some(*it) } else { None }
-    }
-
-    fn as_text(&self) -> Option<&str> {
-        if let Self::Text(it) = self { Some(it) } else { None }
-    }
-
-    pub(super) fn as_integer(&self) -> Option<i64> {
-        if let Self::Integer(it) = self { Some(*it) } else { None }
-    }
-
-    fn as_real(&self) -> Option<f64> {
-        if let Self::Real(it) = self { Some(*it) } else { None }
-    }
-
-    fn as_bool(&self) -> Option<bool> {
-        if let Self::Bool(it) = self { Some(*it) } else { None }
-    }
-
-    fn json(&self) -> serde_json::Value {
-        match self {
-            Self::Null => serde_json::Value::Null,
-            Self::Uuid(it) => it.to_string().into(),
-            Self::Text(it) => it.as_str().into(),
-            Self::Integer(it) => (*it).into(),
-            Self::Real(it) => (*it).into(),
-            Self::Bool(it) => (*it).into(),
-        }
     }
 }
 

@@ -8,9 +8,10 @@ use tokio_postgres::Error;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use crate::store::cells::Array;
 use crate::store::error::{Kind, StoreError};
 use crate::store::postgres::connect::{Postgres, WRITE_MAX};
-use crate::store::tables::{self, Array, CALLS, Row, TABLES};
+use crate::store::tables::{self, CALLS, Row, TABLES};
 
 const WRITING: &str = "writing behind to Postgres";
 
