@@ -11,7 +11,7 @@ const TAKEN_OVER_MS = 7000;
 const RING = 10;
 const GRACE = 3;
 /** How exact a deadline is where a node has died meanwhile, milliseconds. */
-const EXACT_MS = 3000;
+const EXACT_MS = 1500;
 
 const skip = alone;
 const cluster = skip

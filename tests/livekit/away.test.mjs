@@ -16,9 +16,9 @@ import { eventually, World } from '../support/world.mjs';
 /** How long a start may take, milliseconds. */
 const START_MS_MAX = 2200;
 /** How long one may take where LiveKit is known to be away. */
-const AT_ONCE_MS = 600;
+const AT_ONCE_MS = 100;
 /** How long anything else may take meanwhile. */
-const QUICK_MS = 600;
+const QUICK_MS = 400;
 /** How long after its return LiveKit is used again. */
 const BACK_MS = 6500;
 const WRONG = 'a secret of which that LiveKit has never heard';
@@ -37,12 +37,12 @@ const start = (caller, other, headers) =>
 const health = async (world) => (await world.http('/monitoring/health')).body;
 
 /** A start that says in time that there is no media; gives how long it took. */
-async function refusedStart(world, within = START_MS_MAX) {
+async function refusedStart(world) {
   const [took, { status, body, headers }] = await timed(start(world.person(), world.person()));
   assert.deepEqual([status, body.success, body.code], [503, false, 'media_unavailable']);
   const wait = Number(headers.get('retry-after'));
   assert.ok(wait >= 1 && wait <= 10, `Retry-After: ${headers.get('retry-after')}`);
-  inTime(took, within, 'a start');
+  inTime(took, START_MS_MAX, 'a start');
   return took;
 }
 
@@ -114,7 +114,11 @@ async function outage({ own, breaks, heals }) {
   await breaks(it);
   // At once: a look that fails counts too, so that sooner or later LiveKit is left alone.
   await Promise.all(Array.from({ length: 5 }, () => refusedStart(world)));
-  for (let times = 0; times < 5; times += 1) await refusedStart(world, AT_ONCE_MS);
+  const took = [];
+  for (let times = 0; times < 5; times += 1) took.push(await refusedStart(world));
+  // One may meet a busy moment of the machine.
+  const [, , middle] = took.sort((one, other) => one - other);
+  inTime(middle, AT_ONCE_MS, 'a start, once it is known');
   await othersGoOn(calls);
   const away = await eventually('media is away', async () => {
     const now = await health(world);

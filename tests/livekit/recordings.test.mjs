@@ -122,7 +122,7 @@ test('where nothing is set for recordings they are refused at once', async () =>
   const { a, b, call } = await bare.callOfTwo({ connect: false });
   const [took, { status, body }] = await timed(begin(a, call));
   assert.deepEqual([status, body.code], [503, 'recording_unavailable']);
-  inTime(took, 600);
+  inTime(took, 300);
   await b.refused(403, 'forbidden', 'POST', `/${call.id}/recording/start`);
   await a.end(call);
   await bare.close();

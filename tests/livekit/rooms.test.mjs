@@ -370,7 +370,7 @@ test('a room whose call ended while LiveKit hung goes when it is back', async ()
   const other = await world.callOfTwo({ connect: false });
   await livekit.hold();
   const [took] = await timed(a.end(call));
-  inTime(took, 600, 'the end');
+  inTime(took, 500, 'the end');
   await pause(2500);
   livekit.thaw();
   await only([other.call], { within: 8000 });

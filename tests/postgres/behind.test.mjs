@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
-import { Postgres, Relay } from '../support/postgres.mjs';
+import { Postgres, Relay, trimmed } from '../support/postgres.mjs';
 import { ROOT, runToEnd } from '../support/service.mjs';
 import { eventually, World } from '../support/world.mjs';
 
@@ -132,9 +132,7 @@ test('recent and past calls are one history, one set of figures', async () => {
   world = await World.start(on(name, { DATABASE_LOCAL_KEEP: '0' }), { dataDir });
   a.world = world;
   b.world = world;
-  await eventually('the local file is trimmed', () =>
-    world.service.lines.some((it) => it.includes('have left the local file')),
-  );
+  await trimmed(world);
   assert.deepEqual(await a.want('GET', '/history'), whole);
   assert.deepEqual(await a.want('GET', '/history?state=ended'), before);
   assert.deepEqual(await a.want('GET', '/stats'), figures);
@@ -311,9 +309,7 @@ test('a history is filtered by copies of what its calls say, and by the calls wh
   assert.equal(await postgres.one(odd, name), '0', 'each has a copy');
 
   world = await World.start(on(name, { DATABASE_LOCAL_KEEP: '0' }), { dataDir });
-  await eventually('the local file is trimmed', () =>
-    world.service.lines.some((it) => it.includes('have left the local file')),
-  );
+  await trimmed(world);
   const queries = [undefined, 'audio', 'video'].flatMap((type) =>
     [undefined, 'ended', 'cancelled', 'missed'].flatMap((state) =>
       [undefined, 'chat-1', 'chat-2', 'nowhere'].map((chatId) =>

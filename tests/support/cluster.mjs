@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after } from 'node:test';
 import { pause, pick, random } from './chance.mjs';
-import { Device, done } from './device.mjs';
+import { Device } from './device.mjs';
 import { Network } from './netns.mjs';
 import { Postgres } from './postgres.mjs';
 import { Redis, RedisCluster, Sentinel } from './redis.mjs';
@@ -18,10 +18,8 @@ import { eventually, http, Person } from './world.mjs';
 const ANSWER_MS_MAX = 8000;
 /** How long a client goes on trying, milliseconds: longer than a node's death takes to be noticed and mended. */
 const INSIST_MS_MAX = 20_000;
-/** How often a client asks for what the nodes could not tell each other in time, as may be on a busy machine; and after how long again. */
+/** How often a client asks for what the nodes could not tell each other in time, as may be on a busy machine. */
 const TRIES_MAX = 5;
-const UNAVAILABLE = 'cluster_unavailable';
-const COME_BACK_MS = 1000;
 /** After how long an app that has lost its socket tries again, milliseconds. */
 const BACKOFF_MS = { min: 100, max: 500 };
 /** How long it waits to be let in, milliseconds. */
@@ -46,6 +44,16 @@ const REDISES = {
 };
 
 let people = 0;
+
+/** What is answered in the end, by REST or as an acknowledgement: asked again where the nodes could not reach each other, as an app does. */
+async function patiently(ask) {
+  for (let tries = 1; ; tries += 1) {
+    const answer = await ask();
+    const { code } = answer.body ?? answer;
+    if (code !== 'cluster_unavailable' || tries === TRIES_MAX) return answer;
+    await pause(1000 * Number(answer.headers?.get('retry-after') ?? 1));
+  }
+}
 
 /** A device that goes to another node when it loses its own, as an app behind a load balancer does. */
 export class Wanderer extends Device {
@@ -101,14 +109,8 @@ export class Wanderer extends Device {
     super.close();
   }
 
-  /** As any device does, and again where the nodes could not tell each other in time, as an app does. */
-  async do(event, data) {
-    for (let tries = 1; tries < TRIES_MAX; tries += 1) {
-      const answer = await this.ask(event, data);
-      if (answer.code !== UNAVAILABLE) return done(event, answer);
-      await pause(COME_BACK_MS);
-    }
-    return super.do(event, data);
+  patient(event, data) {
+    return patiently(() => this.ask(event, data));
   }
 
   /** Waits until it has been told since then, by this node or another, what is going on. */
@@ -143,13 +145,8 @@ export class Member extends Person {
     });
   }
 
-  /** Asks its node, and again where that could not reach the others in time, as an app does: the last answer. */
-  async patient(method, path, body, headers) {
-    for (let tries = 1; ; tries += 1) {
-      const answer = await this.rest(method, path, body, headers);
-      if (answer.body?.code !== UNAVAILABLE || tries === TRIES_MAX) return answer;
-      await pause(1000 * Number(answer.headers.get('retry-after')));
-    }
+  patient(method, path, body, headers) {
+    return patiently(() => this.rest(method, path, body, headers));
   }
 
   /**

@@ -11,12 +11,6 @@ const named = (where) =>
     ? where
     : (data) => Object.entries(where).every(([key, value]) => data?.[key] === value);
 
-/** The `data` of an acknowledgement that has to be a success. */
-export function done(event, answer) {
-  assert.equal(answer.success, true, `${event}: ${JSON.stringify(answer)}`);
-  return answer.data;
-}
-
 /** A connected device; `Person.connect` makes them. */
 export class Device {
   /** Every event as it came: `{event, data, at, node}`, where `data` is the first argument. */
@@ -94,9 +88,16 @@ export class Device {
     return this.socket.timeout(SLACK * PATIENCE).emitWithAck(event, data);
   }
 
+  /** Asks as `ask` does; devices of several nodes ask again where the nodes could not reach each other in time. */
+  patient(event, data) {
+    return this.ask(event, data);
+  }
+
   /** Sends an event that has to succeed; gives the acknowledgement's `data`. */
   async do(event, data) {
-    return done(event, await this.ask(event, data));
+    const answer = await this.patient(event, data);
+    assert.equal(answer.success, true, `${event}: ${JSON.stringify(answer)}`);
+    return answer.data;
   }
 
   /** Sends an event without asking for an acknowledgement. */

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { freePort } from './servers.mjs';
+import { eventually } from './world.mjs';
 
 const run = promisify(execFile);
 const DEBIAN = '/usr/lib/postgresql';
@@ -17,6 +18,12 @@ const START_MS_MAX = 20_000;
 const STATEMENT_MS_MAX = 10_000;
 /** The most that a statement may answer: some 100,000 rows. */
 const ANSWER_BYTES_MAX = 16 * 1024 * 1024;
+
+/** Waits until the service has removed calls that are over from its local file, as they are in Postgres. */
+export const trimmed = (world) =>
+  eventually('the local file is trimmed', () =>
+    world.service.lines.some((it) => it.includes('have left the local file')),
+  );
 
 /** Where Postgres' own programs are: Debian keeps them out of the way. */
 function programs() {

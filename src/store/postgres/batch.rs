@@ -110,8 +110,8 @@ async fn write(client: &mut Object, rows: &[Row]) -> Result<(), Error> {
         let written = transaction.execute(&statement, &arrays).await?;
         stale |= table.kind == CALLS.kind && usize::try_from(written) != Ok(rows.len());
     }
-    let over = rows.iter().filter(|it| it.integer("ended_at").is_some());
-    let over: Vec<Uuid> = over.filter_map(Row::call).collect();
+    let over = |it: &Row| it.call().filter(|_| it.integer("ended_at").is_some());
+    let over: Vec<Uuid> = rows.iter().filter_map(over).collect();
     if !over.is_empty() {
         let statement = transaction.prepare_cached(OVER).await?;
         transaction.execute(&statement, &[&over]).await?;
