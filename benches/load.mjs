@@ -8,12 +8,13 @@ import { tokenFor } from '../tests/support/tokens.mjs';
 export const TARGET = process.env.CARGO_TARGET_DIR ?? join(ROOT, 'target');
 export const LOAD = join(TARGET, 'release/examples/load');
 
-/** As in production, but for rates: all clients are at one address. */
+/** As in production, but for rates, as all clients are at one address, and calls last though nobody is in their rooms. */
 export const PRODUCTION = {
   LOG_LEVEL: 'info',
   METRICS_PORT: '0',
   RATE_LIMITS: 'off',
   RECONNECT_GRACE: '3600',
+  CONNECTION_TIMEOUT: '3600',
   STUN_SERVER_URL: 'stun:stun.example:3478',
 };
 
