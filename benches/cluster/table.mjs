@@ -129,8 +129,10 @@ const TOLD = new Set([
   ...['p50', 'p99'].map((it) => `the bus alone, there and back, one at a time: ${it}`),
   ...STREAMS.flatMap(([, where]) => [
     ...['p50', 'p99'].map((it) => `signaling, ${where}, one at a time: ${it}`),
-    ...['', ': CPU of nodes', ': CPU of Redis'].map((it) => `signaling, ${where}, as many as go${it}`),
+    ...['', ': CPU of nodes'].map((it) => `signaling, ${where}, as many as go${it}`),
   ]),
+  // Within a node nothing goes through Redis.
+  'signaling, two nodes, as many as go: CPU of Redis',
   ...['nodes', 'Redis', 'Postgres'].map((it) => `life of a call: CPU of ${it}`),
   ...['commands of nodes to Redis', 'to Redis', 'from Redis'].map((it) => `life of a call: ${it}`),
   ...['a live call', 'a call that is over, 10 min', 'a connected user'].map((it) => `memory of Redis: ${it}`),
@@ -138,6 +140,10 @@ const TOLD = new Set([
   'a node is killed and started at once: its calls back after',
 ]);
 export const TOLD_ROWS = ROWS.filter(([name]) => TOLD.has(name));
+if (TOLD_ROWS.length !== TOLD.size) {
+  const names = new Set(ROWS.map(([name]) => name));
+  throw new Error(`no such rows: ${[...TOLD].filter((it) => !names.has(it)).join('; ')}`);
+}
 
 function shown(value) {
   if (value === undefined || Number.isNaN(value)) return '-';
