@@ -193,7 +193,10 @@ impl App {
     ) -> Result<bool, AppError> {
         let over = match found {
             None => true,
-            Some(found) if found.snapshot.is_empty() => !cluster.keeping.is_making(call),
+            // Since Redis was asked it may have been made: then it is here, and was before it ceased to be in the making.
+            Some(found) if found.snapshot.is_empty() => {
+                !cluster.keeping.is_making(call) && self.calls.read(call, |_| ()).is_none()
+            }
             Some(found) => {
                 Box::pin(self.lay(cluster, call, &found)).await?;
                 self.store.over_among(&[call]).await.contains_key(&call)
