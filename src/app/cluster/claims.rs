@@ -172,8 +172,13 @@ impl App {
         user: &UserId,
         call: CallId,
     ) -> Result<Held, AppError> {
+        // In this order: a call is here before it ceases to be in the making.
+        let making = cluster.keeping.is_making(call);
         if let Some(joined) = self.put_right(cluster, user, call).await? {
             return Ok(Held::Known(joined));
+        }
+        if making {
+            return Ok(Held::Known(true));
         }
         let found = cluster.bus.call(call).await?.filter(|it| !it.over);
         match found {
@@ -182,8 +187,8 @@ impl App {
         }
     }
 
-    /// Whether `user` is in a call that is not here, nor with another node as far as Redis knows: where it is being made
-    /// here, or on its way to us. One that is over is over for all from now on.
+    /// Whether `user` is in a call that is neither here nor being made here, nor with another node as far as Redis knows:
+    /// where it is on its way to us. One that is over, or came to nothing, is so for all from now on.
     async fn holds_no_more(
         self: &Arc<Self>,
         cluster: &Cluster,
@@ -191,12 +196,8 @@ impl App {
         call: CallId,
         found: Option<Found>,
     ) -> Result<bool, AppError> {
-        let over = match found {
+        let over = match found.filter(|it| !it.snapshot.is_empty()) {
             None => true,
-            // Since Redis was asked it may have been made: then it is here, and was before it ceased to be in the making.
-            Some(found) if found.snapshot.is_empty() => {
-                !cluster.keeping.is_making(call) && self.calls.read(call, |_| ()).is_none()
-            }
             Some(found) => {
                 Box::pin(self.lay(cluster, call, &found)).await?;
                 self.store.over_among(&[call]).await.contains_key(&call)
