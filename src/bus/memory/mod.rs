@@ -1,9 +1,10 @@
 //! A Redis in memory for tests of several nodes in one process, and all that can go wrong with it.
 //!
 //! The same operations on the same keys, letters that arrive in order; and on demand letters that are lost,
-//! doubled or late, nodes that are cut off or killed, a store that goes back to what it was. What happens
-//! follows from the seed, as far as the tasks of a test do: each way between two nodes and each kind of question of a
-//! node has a chance of its own, so that what one does a moment sooner or later decides nothing for the others.
+//! doubled or late, operations that take their time, nodes that are cut off or killed, a store that goes back to
+//! what it was. What happens follows from the seed, as far as the tasks of a test do: each way between two nodes and
+//! each kind of question of a node has a chance of its own, so that what one does a moment sooner or later decides
+//! nothing for the others.
 
 mod store;
 
@@ -17,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use self::store::Store;
 use crate::bus::directory::{Bus, Incoming, Mailbox, Port};
@@ -48,6 +49,9 @@ pub(crate) struct Faults {
     pub(crate) late_ms: u64,
     /// Operations that are carried out while the answer gets lost.
     pub(crate) unanswered: u64,
+    /// Milliseconds an operation takes to be carried out, at most, and its answer to come. Those of one node on one key
+    /// keep their order, as on one connection to one server.
+    pub(crate) slow_ms: u64,
 }
 
 /// Random numbers that are the same for the same seed.
@@ -99,6 +103,9 @@ impl Saved {
     }
 }
 
+/// When an operation is carried out, and when it is answered.
+type Times = [Instant; 2];
+
 struct World {
     /// What tells runs of a node apart.
     chance: Chance,
@@ -111,6 +118,8 @@ struct World {
     cut: BTreeMap<NodeId, (Instant, u32)>,
     /// When the last letter from one to another arrives.
     last: BTreeMap<(NodeId, NodeId), Instant>,
+    /// When a node's last operation on a key is carried out, and answered.
+    asked: BTreeMap<(NodeId, String), Times>,
     count: u64,
     /// Operations carried out and letters delivered.
     done: u64,
@@ -159,6 +168,7 @@ impl Net {
             mailboxes: BTreeMap::new(),
             cut: BTreeMap::new(),
             last: BTreeMap::new(),
+            asked: BTreeMap::new(),
             count: 0,
             done: 0,
             seen: DefaultHasher::new(),
@@ -301,6 +311,24 @@ impl World {
         }
     }
 
+    /// How slow an operation is that is asked for now.
+    fn slowness(&mut self, me: &NodeId, script: Script, key: &str) -> Times {
+        let most = self.faults.slow_ms;
+        let mut at = Instant::now();
+        if most == 0 {
+            return [at; 2];
+        }
+        let chance = self.chances.of(me, None, script.during());
+        let last = self.asked.entry((me.clone(), key.to_owned())).or_insert([at; 2]);
+        for it in last.iter_mut() {
+            at += Duration::from_millis(chance.below(most + 1));
+            // Timers of the same millisecond have no order.
+            at = at.max(*it + Duration::from_millis(1));
+            *it = at;
+        }
+        *last
+    }
+
     /// What comes of an operation: when the answer is there, and which.
     fn run(
         &mut self,
@@ -344,9 +372,14 @@ impl Node {
     ) -> Result<Reply, BusError> {
         // Redis answers no sooner than others have had a chance to ask.
         tokio::task::yield_now().await;
+        let [done, answered] = self.net.0.world.lock().slowness(&self.me, script, key);
+        if done > Instant::now() {
+            sleep_until(done).await;
+        }
         let (takes, reply) = self.net.0.world.lock().run(&self.me, script, key, args);
-        if !takes.is_zero() {
-            sleep(takes).await;
+        let answered = answered.max(Instant::now() + takes);
+        if answered > Instant::now() {
+            sleep_until(answered).await;
         }
         reply.ok_or_else(|| BusError::new(script.during(), Kind::Away))
     }

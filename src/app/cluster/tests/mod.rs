@@ -9,6 +9,7 @@
 
 mod checks;
 mod life;
+mod races;
 mod stories;
 mod town;
 
@@ -63,15 +64,17 @@ impl Town {
 
 fn letters(life: &mut Life) -> Faults {
     let mut some = |most| u64::try_from(life.chance.below(most)).unwrap();
-    match some(3) {
+    match some(4) {
         0 => Faults { late_ms: some(40), ..Faults::default() },
         1 => Faults { lost: some(200), late_ms: some(20), ..Faults::default() },
+        2 => Faults { late_ms: some(40), slow_ms: some(150), ..Faults::default() },
         _ => Faults {
             lost: some(100),
             doubled: some(100),
             overtaken: some(100),
             late_ms: some(60),
             unanswered: some(30),
+            slow_ms: some(60),
         },
     }
 }

@@ -23,19 +23,23 @@ use crate::call::model::Call;
 use crate::call::participant::Settings;
 use crate::call::state::ConnectionState;
 
-const A: usize = 0;
-const B: usize = 1;
+pub(super) const A: usize = 0;
+pub(super) const B: usize = 1;
 
 async fn town() -> Town {
     Town::open(1, &["a", "b"]).await
 }
 
-async fn start(app: Arc<App>, caller: &str, others: &[&str]) -> Result<CallId, AppError> {
+pub(super) async fn start(
+    app: Arc<App>,
+    caller: &str,
+    others: &[&str],
+) -> Result<CallId, AppError> {
     let started = app.start(&identity(caller), request(others), Origin::default()).await?;
     Ok(call_of(started.data.get()))
 }
 
-async fn join(app: Arc<App>, call: CallId, name: &str) -> Result<(), AppError> {
+pub(super) async fn join(app: Arc<App>, call: CallId, name: &str) -> Result<(), AppError> {
     app.join(call, &user(name), Settings::default(), None).await.map(drop)
 }
 
@@ -52,7 +56,7 @@ async fn call_of_three(town: &Town) -> CallId {
     .await
 }
 
-fn read<T>(town: &Town, node: usize, call: CallId, read: impl FnOnce(&Call) -> T) -> T {
+pub(super) fn read<T>(town: &Town, node: usize, call: CallId, read: impl FnOnce(&Call) -> T) -> T {
     town.at(node).calls.read(call, read).unwrap()
 }
 
@@ -83,26 +87,6 @@ async fn a_command_that_comes_twice_is_carried_out_once_and_answered_the_same() 
     assert_eq!(ask().await, first);
     let after = read(&town, A, call, |it| (it.seq, stands(it, "dora")));
     assert_eq!(after, (seq, ConnectionState::Declined));
-}
-
-#[tokio::test(start_paused = true)]
-async fn two_who_call_each_other_at_once_are_in_one_call() {
-    for late_ms in [0, 10, 30] {
-        let town = town().await;
-        town.net.fail(Faults { late_ms, ..Faults::default() });
-        let (a, b) = (Arc::clone(town.at(A)), Arc::clone(town.at(B)));
-        let (one, other) = town
-            .work(
-                async move { tokio::join!(start(a, "anna", &["bob"]), start(b, "bob", &["anna"])) },
-            )
-            .await;
-        let (one, other) = (one.unwrap(), other.unwrap());
-        assert_eq!(one, other);
-        town.pass(Duration::from_secs(1)).await;
-        let joined = |app: &Arc<App>| app.calls.read(one, Call::joined);
-        assert_eq!([A, B].map(|it| joined(town.at(it)).unwrap_or(0)).iter().sum::<usize>(), 2);
-        assert_eq!(town.at(A).live_calls() + town.at(B).live_calls(), 1);
-    }
 }
 
 #[tokio::test(start_paused = true)]
