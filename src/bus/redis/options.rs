@@ -63,6 +63,8 @@ pub(super) fn builder(settings: &Settings, redirections: u32) -> Result<Builder,
         it.unresponsive =
             UnresponsiveConfig { max_timeout: Some(SILENCE_MAX), interval: SILENCE_LOOK };
         it.tcp.nodelay = Some(true);
+        // What was asked on a connection that is given up is not to arrive after what is asked on the next.
+        it.tcp.linger = Some(Duration::ZERO);
         it.reconnect_errors = vec![
             ReconnectError::ClusterDown,
             ReconnectError::Loading,
