@@ -10,6 +10,7 @@ use crate::app::cluster::Cluster;
 use crate::app::cluster::news::Told;
 use crate::app::error::AppError;
 use crate::bus::directory::{Claim, Found, State};
+use crate::bus::error::{BusError, Kind};
 use crate::bus::node::NodeId;
 use crate::call::id::CallId;
 use crate::call::model::Call;
@@ -72,6 +73,9 @@ impl App {
         ended: Option<u64>,
     ) -> Result<(), AppError> {
         let _busy = cluster.adoptions.begin(call)?;
+        if !cluster.peers.may_be_taken_from(cluster.me(), owner) {
+            return Err(BusError::new("taking a call of one who is back", Kind::Away).into());
+        }
         self.claim_and_install(cluster, call, (owner, None), ended).await
     }
 

@@ -69,7 +69,7 @@ impl App {
                 if cluster.keeping.reach(call, &plan) {
                     // Where this fails, whoever takes over finds a call that is over.
                     drop(cluster.bus.delist(cluster.me(), &[call]).await);
-                } else if cluster.keeping.was_lost(call) {
+                } else if cluster.keeping.was_lost(call, &plan) {
                     // Who has looked meanwhile has not found it.
                     self.retell(cluster, call, true);
                     self.resync(self.people_of(call).iter());
@@ -122,7 +122,7 @@ impl App {
                 cluster.contested.lock().insert((call, stand.user.clone(), other));
             }
             // Of one that is over where its people are is of no use, unless that was not known when they were told.
-            if !over || plan.lost {
+            if !over || plan.is_after_loss() {
                 self.learn(cluster, &stand.user, &user);
             }
         }

@@ -23,6 +23,9 @@ use crate::call::time::Timestamp;
 /// where people are.
 pub(super) type ToldNodes = SmallVec<[(NodeId, u64, u64); 2]>;
 
+/// How often a call may have been lost since all who know it have looked at it anew.
+type Losses = u32;
+
 /// Our calls as Redis has them, and has to.
 #[derive(Default)]
 pub(super) struct Keeping {
@@ -54,7 +57,7 @@ struct Ours {
     /// What every other node was told last.
     told: ToldNodes,
     /// Once Redis has it, those who know it have to look at it anew.
-    lost: bool,
+    lost: Losses,
     /// Redis may not list it as one of ours.
     unlisted: bool,
     /// The version that Redis has.
@@ -107,7 +110,7 @@ impl Default for Ours {
             making: false,
             gone: Vec::new(),
             told: SmallVec::new(),
-            lost: false,
+            lost: 0,
             unlisted: true,
             reached: 0,
             waiting: Vec::new(),
@@ -157,6 +160,21 @@ impl Keeping {
         self.changed.notify_one();
     }
 
+    /// A call that is ours in one epoch has been heard of as another's: of two who think that they own it, Redis says who
+    /// does.
+    pub(super) fn check(&self, call: CallId, ours: u64, theirs: u64) {
+        if theirs > ours {
+            self.touch(call);
+        }
+    }
+
+    /// Redis says of all calls whether they are ours still.
+    pub(super) fn check_all(&self) {
+        for kept in &self.calls {
+            self.touch(*kept.key());
+        }
+    }
+
     /// Redis says now that a user stands so towards a call of ours: what it said before, as far as we know.
     pub(super) fn established(&self, call: CallId, stand: Stand) -> Option<Stand> {
         self.calls.entry(call).or_default().stands.establish(stand)
@@ -201,14 +219,20 @@ impl Keeping {
         let Some(mut kept) = self.calls.get_mut(&call) else { return };
         kept.stands.doubt_all();
         kept.unlisted = true;
-        kept.lost |= lost;
+        kept.lost += u32::from(lost);
         drop(kept);
         self.touch(call);
     }
 
-    /// Whether those who know the call have to look at it anew, now that Redis has it; says so once.
-    pub(super) fn was_lost(&self, call: CallId) -> bool {
-        self.calls.get_mut(&call).is_some_and(|mut it| std::mem::take(&mut it.lost))
+    /// Whether those who know the call have to look at it anew, now that Redis has what was planned; says so once. What was
+    /// lost since is not there yet.
+    pub(super) fn was_lost(&self, call: CallId, plan: &Plan) -> bool {
+        let Some(mut kept) = self.calls.get_mut(&call) else { return false };
+        let all = kept.lost > 0 && kept.lost == plan.lost;
+        if all {
+            kept.lost = 0;
+        }
+        all
     }
 
     /// Redis lists the call as one of ours, or may not.
@@ -337,7 +361,13 @@ pub(super) struct Plan {
     /// It has to be listed as one of ours.
     pub(super) unlisted: bool,
     /// Those who know it may not know what has become of it.
-    pub(super) lost: bool,
+    lost: Losses,
+}
+
+impl Plan {
+    pub(super) fn is_after_loss(&self) -> bool {
+        self.lost > 0
+    }
 }
 
 impl Keeping {

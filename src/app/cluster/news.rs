@@ -175,10 +175,7 @@ impl App {
             return;
         };
         if let Some(epoch) = self.calls.read(letter.call, |it| it.epoch) {
-            // Two who think that they own it: Redis says who does.
-            if letter.epoch > epoch {
-                cluster.keeping.touch(letter.call);
-            }
+            cluster.keeping.check(letter.call, epoch, letter.epoch);
             return;
         }
         let (members, tells) = ((news.members.as_slice(), news.places), !news.events.is_empty());

@@ -35,6 +35,10 @@ const REMEMBERED_MAX: u32 = 7200;
 /// than the quickest of them does, whose beat before its nine may have been half a second on its way.
 const FENCE: Duration = Duration::from_secs(4);
 
+/// So many beats after the one that ended a long silence of this node, nobody takes its calls any more who has taken it for dead: all
+/// have seen a beat of it, or have none of their own that goes through.
+const HEARD_OF: u32 = 6;
+
 /// The other nodes, as this one sees them.
 #[derive(Default)]
 pub(super) struct Peers {
@@ -161,6 +165,12 @@ impl Peers {
         self.known.lock().get(node).is_some_and(|it| !it.is_dead())
     }
 
+    /// Whether calls of `node` are there to be taken: it is dead, as far as one knows whose own beat has just gone through,
+    /// or an earlier run of this node.
+    pub(super) fn may_be_taken_from(&self, me: &NodeId, node: &NodeId) -> bool {
+        node.is_run_of(me) || (self.is_dead(node) && !self.is_fenced())
+    }
+
     /// Whether `node` is dead, or no more; one that nobody knows here yet is looked for.
     pub(super) async fn is_gone(&self, bus: &Bus, node: &NodeId) -> bool {
         let known = self.known.lock().get(node).copied();
@@ -263,6 +273,8 @@ impl Peers {
 #[expect(clippy::infinite_loop, reason = "ends with its task")]
 pub(super) async fn watch(app: &Arc<App>) {
     let Some(cluster) = app.cluster() else { return };
+    // Since it was not, for long.
+    let mut heard_of = HEARD_OF;
     let mut beats = interval(BEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -286,6 +298,11 @@ pub(super) async fn watch(app: &Arc<App>) {
         app.settle(cluster);
         if seen.absent {
             app.doubt_others(cluster);
+            heard_of = 0;
+        }
+        heard_of += 1;
+        if heard_of == HEARD_OF {
+            cluster.keeping.check_all();
         }
         if seen.back {
             // What it told while it counted as dead was forgotten with it.

@@ -263,6 +263,13 @@ impl App {
                 let it: Call = serde_json::from_slice(&found.snapshot).ok()?;
                 Some((call, self.heard_by(&it, user)?))
             }
+            // Redis may have lost it: its owner knows.
+            None if by != cluster.me()
+                && !heard.contains(&by)
+                && !cluster.peers.is_gone(&cluster.bus, by).await =>
+            {
+                None
+            }
             Some(_) | None => {
                 drop(cluster.bus.forget_call(user, call).await);
                 None

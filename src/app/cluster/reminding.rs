@@ -12,7 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::app::App;
 use crate::app::cluster::news::Told;
-use crate::app::cluster::views::Extent;
+use crate::app::cluster::views::{Extent, Last};
 use crate::app::cluster::{Cluster, Nodes};
 use crate::bus::letter::{Kind as About, Letter};
 use crate::bus::node::NodeId;
@@ -31,7 +31,8 @@ const REMINDED_MAX: usize = 1000;
 #[derive(Serialize, Deserialize)]
 struct Digest(Vec<Numbered>);
 
-type Numbered = (CallId, Extent);
+/// A call, how far it was told, and whether it is over.
+type Numbered = (CallId, Extent, bool);
 
 /// Calls of ours that are over, and whoever has to know that.
 #[derive(Default)]
@@ -48,7 +49,7 @@ struct Reminder {
 
 impl Over {
     pub(super) fn note(&self, told: &Told, nodes: Nodes) {
-        let call = (told.call, Extent { epoch: told.epoch, seq: told.seq, places: 0 });
+        let call = (told.call, Extent { epoch: told.epoch, seq: told.seq, places: 0 }, true);
         let people = told.people.iter().map(|(user, ..)| user.clone()).collect();
         self.0.lock().push(Reminder { call, nodes, people, times: OVER_TIMES });
     }
@@ -78,27 +79,34 @@ impl App {
     /// Compares what a node has told with what has come.
     pub(super) fn hear_digest(self: &Arc<Self>, cluster: &Cluster, letter: &Letter) {
         let Ok(Digest(calls)) = serde_json::from_slice::<Digest>(&letter.body) else { return };
-        for (call, told) in calls {
-            if self.calls.read(call, |_| ()).is_none() && cluster.views.is_behind(call, told) {
-                self.look_anew(cluster, call, (told.epoch, told.seq));
+        for (call, told, over) in calls {
+            if let Some(epoch) = self.calls.read(call, |it| it.epoch) {
+                cluster.keeping.check(call, epoch, told.epoch);
+            } else if cluster.views.is_behind(call, told) {
+                self.look_anew(cluster, (call, (told.epoch, told.seq)), over);
             }
         }
     }
 
-    /// Something of a call was missed: those of its people who are here look at their calls anew.
-    fn look_anew(self: &Arc<Self>, cluster: &Cluster, call: CallId, told: (u64, u64)) {
+    /// Something of a call was missed: those of its people who are here look at their calls anew. Where Redis does not know
+    /// of it, it is over if its owner is gone or says so; else Redis has lost it, and will hear of it from its owner.
+    fn look_anew(self: &Arc<Self>, cluster: &Cluster, (call, told): Last, over: bool) {
         let mut people = cluster.views.people(call);
         let app = Arc::clone(self);
         drop(tokio::spawn(async move {
             let Some(cluster) = app.cluster() else { return };
             let Ok(found) = cluster.bus.call(call).await else { return };
-            if found.as_ref().is_none_or(|it| it.over) {
+            if found.as_ref().map_or(over, |it| it.over) {
                 cluster.views.end(call, told);
             }
             let found = found.and_then(|it| serde_json::from_slice::<Call>(&it.snapshot).ok());
             people.extend(found.into_iter().flat_map(|it| it.participants).map(|it| it.user));
             people.sort_unstable();
             people.dedup();
+            for user in people.iter().filter(|it| !app.presence.has(it)) {
+                // What was missed may be that the owner takes them to be here.
+                cluster.untold.add(user, false);
+            }
             app.resync(people.iter());
         }));
     }
@@ -106,7 +114,7 @@ impl App {
     /// A node is gone: what it could not tell any more of its calls, as that they are over, is looked up.
     pub(super) fn look_after(self: &Arc<Self>, cluster: &Cluster, node: &NodeId) {
         for (call, told) in cluster.views.of_node(node) {
-            self.look_anew(cluster, call, told);
+            self.look_anew(cluster, (call, told), true);
         }
     }
 }
@@ -124,7 +132,7 @@ pub(super) async fn remind(app: &Arc<App>) {
             if view.owner == *cluster.me() && view.changed.elapsed() < LATELY {
                 for (node, seq, places) in cluster.keeping.told(*view.key()) {
                     let told = Extent { epoch: view.epoch, seq, places };
-                    digests.entry(node).or_default().push((*view.key(), told));
+                    digests.entry(node).or_default().push((*view.key(), told, false));
                 }
             }
         }
@@ -132,7 +140,7 @@ pub(super) async fn remind(app: &Arc<App>) {
             digests.entry(node).or_default().push(numbered);
         }
         for (node, mut calls) in digests {
-            calls.sort_unstable_by_key(|(call, _)| *call);
+            calls.sort_unstable_by_key(|(call, ..)| *call);
             for some in calls.chunks(REMINDED_MAX) {
                 let body = serde_json::to_vec(&Digest(some.to_vec())).unwrap_or_default();
                 let nil = CallId(uuid::Uuid::nil());

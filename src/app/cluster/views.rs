@@ -84,7 +84,7 @@ pub(super) enum Reading {
 }
 
 /// A call, and the number of its last event in its ownership.
-type Last = (CallId, (u64, u64));
+pub(super) type Last = (CallId, (u64, u64));
 
 /// How far a call has been told: in which ownership, up to which event, and up to which word on where its people are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -61,13 +61,16 @@ pub(super) struct Client {
     pub(super) device: Device,
     /// The calls that it takes for its user's.
     pub(super) known: BTreeSet<CallId>,
+    /// Those that it has heard are over, or go on without its user.
+    gone: BTreeSet<CallId>,
     last: HashMap<String, u64>,
 }
 
 impl Client {
     pub(super) fn connect(app: &Arc<App>, node: &NodeId, name: &'static str) -> Self {
         let device = Device::connect(app, name);
-        Self { name, node: node.clone(), device, known: BTreeSet::new(), last: HashMap::new() }
+        let (known, gone) = (BTreeSet::new(), BTreeSet::new());
+        Self { name, node: node.clone(), device, known, gone, last: HashMap::new() }
     }
 
     /// Reads what has come: events of one call come in order and once, but for a `call:sync` between.
@@ -94,8 +97,10 @@ impl Client {
             let goes = matches!(&*name, "call:declined" | "call:participant_left") && of_me;
             if name == "call:ended" || goes {
                 self.known.remove(&call);
+                self.gone.insert(call);
             } else {
                 self.known.insert(call);
+                self.gone.remove(&call);
             }
         }
     }
@@ -264,7 +269,10 @@ impl Life {
                     self.calls.push(call);
                 }
                 let asked = |client: &&mut Client| client.device.outlet.id() == it.device;
-                if let Some(client) = self.clients.iter_mut().find(asked) {
+                if let Some(client) = self.clients.iter_mut().find(asked)
+                    && !client.gone.contains(&call)
+                {
+                    // What has happened since has the higher number.
                     client.known.insert(call);
                 }
             }

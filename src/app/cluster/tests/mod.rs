@@ -113,7 +113,8 @@ async fn end(town: &mut Town, life: &mut Life, trouble: Trouble) {
     life.note("all is well again");
     match trouble {
         Trouble::Nothing => {}
-        Trouble::Cut(_) | Trouble::CutAll => town.net.mend_all(),
+        Trouble::Cut(node) => town.net.mend(&node),
+        Trouble::CutAll => mend_each(town, life).await,
         Trouble::Dead(name, folder) => {
             let grown = folder.is_some() || town.nodes.len() < 2;
             if grown {
@@ -126,7 +127,20 @@ async fn end(town: &mut Town, life: &mut Life, trouble: Trouble) {
             town.pass(4 * STEP).await;
             town.net.restore(&saved);
             life.went_back = true;
-            town.net.mend_all();
+            mend_each(town, life).await;
+        }
+    }
+}
+
+/// Nodes find their way back to Redis one after the other.
+async fn mend_each(town: &Town, life: &mut Life) {
+    let mut nodes: Vec<NodeId> = town.nodes.iter().map(|it| it.id.clone()).collect();
+    while !nodes.is_empty() {
+        let node = nodes.swap_remove(life.chance.below(nodes.len()));
+        life.note(&format!("{node} is back"));
+        town.net.mend(&node);
+        for _ in 0..life.chance.below(30) {
+            step(town, life, Some(&Trouble::CutAll)).await;
         }
     }
 }

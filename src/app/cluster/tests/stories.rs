@@ -17,7 +17,7 @@ use crate::app::fixture::{Device, call_of, identity, request, user};
 use crate::app::starting::Origin;
 use crate::bus::directory::Claim;
 use crate::bus::letter::{Kind, Letter};
-use crate::bus::memory::Faults;
+use crate::bus::memory::{Faults, Saved};
 use crate::call::id::CallId;
 use crate::call::model::Call;
 use crate::call::participant::Settings;
@@ -255,6 +255,36 @@ async fn what_a_deposed_owner_has_acknowledged_is_asked_of_the_new_one() {
     let names = devices[0].names();
     // And perhaps the whole state after it.
     assert!(names.iter().any(|it| it == "call:participant_left"), "{names:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_redis_has_lost_is_not_over_as_long_as_its_owner_says_otherwise() {
+    let town = town().await;
+    let device = Device::connect(town.at(B), "carl");
+    let call = call_of_three(&town).await;
+    town.pass(Duration::from_secs(1)).await;
+    drop(device.heard());
+    let a = town.nodes[A].id.clone();
+    town.net.cut(&a);
+    let app = Arc::clone(town.at(A));
+    let muted = Settings { audio: Some(false), ..Settings::default() };
+    drop(town.work(async move { app.set(call, &user("anna"), muted).await.map(drop) }).await);
+    town.net.restore(&Saved::nothing());
+    // What the owner tells comes before it has brought the call to Redis again.
+    let (epoch, seq) = read(&town, A, call, |it| (it.epoch, it.seq));
+    let body = json!([[call, {"epoch": epoch, "seq": seq, "places": 0}, false]]);
+    let (id, prev, to, body) = (0, 0, Vec::new(), Bytes::from(body.to_string()));
+    let nobody = CallId(Uuid::nil());
+    let letter =
+        Letter { kind: Kind::Digest, id, from: a, call: nobody, epoch: 0, seq: 0, prev, to, body };
+    town.at(B).hear_digest(town.nodes[B].cluster(), &letter);
+    town.pass(Duration::from_millis(200)).await;
+    town.net.mend_all();
+    town.pass(Duration::from_secs(3)).await;
+    let (_, sync) = device.heard().into_iter().rfind(|(name, _)| name == "call:sync").unwrap();
+    let people = sync["calls"][0]["participants"].as_array().cloned().unwrap_or_default();
+    let anna = people.iter().find(|it| it["userId"] == "anna").expect("the call goes on");
+    assert_eq!(anna["audioEnabled"], false);
 }
 
 #[tokio::test(start_paused = true)]
