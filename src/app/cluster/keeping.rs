@@ -4,16 +4,15 @@
 //! brings it there, of each call one state at a time and the last there is, until it is there: a Redis that was away,
 //! or has forgotten, gets it later.
 
-use std::collections::{HashSet, VecDeque};
-
 use bytes::Bytes;
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::sync::{Notify, oneshot};
 
+use crate::app::cluster::changes::Queue;
 use crate::app::cluster::stands::{Stand, Stands, Telling, Wanted};
-use crate::app::cluster::views::Extent;
+use crate::app::cluster::views::{Extent, Word};
 use crate::bus::node::NodeId;
 use crate::call::id::{CallId, UserId};
 use crate::call::model::Call;
@@ -32,15 +31,6 @@ pub(super) struct Keeping {
     calls: DashMap<CallId, Ours>,
     queue: Mutex<Queue>,
     pub(super) changed: Notify,
-}
-
-/// Calls that have changed.
-#[derive(Default)]
-struct Queue {
-    waiting: VecDeque<CallId>,
-    queued: HashSet<CallId>,
-    /// Of each call one change at a time is on its way.
-    busy: HashSet<CallId>,
 }
 
 /// One of our calls.
@@ -118,23 +108,6 @@ impl Default for Ours {
     }
 }
 
-impl Queue {
-    fn push(&mut self, call: CallId) {
-        if self.queued.insert(call) {
-            self.waiting.push_back(call);
-        }
-    }
-
-    /// The first of those that are not on their way.
-    fn pop(&mut self) -> Option<CallId> {
-        let index = self.waiting.iter().position(|it| !self.busy.contains(it))?;
-        let call = self.waiting.remove(index)?;
-        self.queued.remove(&call);
-        self.busy.insert(call);
-        Some(call)
-    }
-}
-
 impl Keeping {
     /// A change is on its way to the disk; called under the call's lock, so that a later change is a later version.
     pub(super) fn expect(&self, call: &Call, snapshot: Bytes) -> Latest {
@@ -170,9 +143,16 @@ impl Keeping {
 
     /// Redis says of all calls whether they are ours still.
     pub(super) fn check_all(&self) {
-        for kept in &self.calls {
-            self.touch(*kept.key());
+        for call in self.all() {
+            self.touch(call);
         }
+    }
+
+    /// The oldest first.
+    fn all(&self) -> Vec<CallId> {
+        let mut all: Vec<CallId> = self.calls.iter().map(|it| *it.key()).collect();
+        all.sort_unstable();
+        all
     }
 
     /// Redis says now that a user stands so towards a call of ours: what it said before, as far as we know.
@@ -207,9 +187,7 @@ impl Keeping {
 
     /// What may be `lost` is brought again: all calls, as they are, the oldest first.
     pub(super) fn doubt_all(&self, lost: bool) {
-        let mut all: Vec<CallId> = self.calls.iter().map(|it| *it.key()).collect();
-        all.sort_unstable();
-        for call in all {
+        for call in self.all() {
             self.doubt(call, lost);
         }
     }
@@ -260,19 +238,19 @@ impl Keeping {
     }
 
     /// The numbers that `node` is to be told of this call: of the event up to which it is told now, that of `extent`
-    /// unless it is only told `again`, and of the one before.
+    /// unless it is only told again, and of the one before.
     pub(super) fn tell(
         &self,
         call: CallId,
         node: &NodeId,
         extent: Extent,
-        again: bool,
+        word: Word,
     ) -> (u64, u64) {
         let Extent { seq, places, .. } = extent;
         let Some(mut kept) = self.calls.get_mut(&call) else { return (seq, 0) };
-        if let Some((_, told, word)) = kept.told.iter_mut().find(|(it, ..)| it == node) {
-            let seq = if again { *told } else { seq };
-            *word = places;
+        if let Some((_, told, placed)) = kept.told.iter_mut().find(|(it, ..)| it == node) {
+            let seq = if word == Word::Again { *told } else { seq };
+            *placed = places;
             return (seq, std::mem::replace(told, seq));
         }
         kept.told.push((node.clone(), seq, places));
@@ -298,8 +276,7 @@ impl Keeping {
 
     /// How many calls are not in Redis as they are.
     pub(super) fn behind(&self) -> usize {
-        let queue = self.queue.lock();
-        queue.queued.len() + queue.busy.len()
+        self.queue.lock().len()
     }
 
     /// A call that is over and not yet in Redis as such.
@@ -371,20 +348,16 @@ impl Plan {
 }
 
 impl Keeping {
+    /// A call that is to be brought to Redis now.
     pub(super) fn next(&self) -> Option<CallId> {
         self.queue.lock().pop()
     }
 
+    /// It is there, unless that is not `done`.
     pub(super) fn settle(&self, call: CallId, done: bool) {
-        let mut queue = self.queue.lock();
-        queue.busy.remove(&call);
-        if !done {
-            queue.push(call);
-        }
+        self.queue.lock().settle(call, done);
     }
-}
 
-impl Keeping {
     /// Hears what becomes of a call as it is now; nothing, once it is gone from here. None where it is already.
     pub(super) fn wait(&self, call: CallId) -> Option<oneshot::Receiver<Kept>> {
         let mut kept = self.calls.get_mut(&call)?;

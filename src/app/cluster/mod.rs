@@ -13,6 +13,7 @@
 
 mod adopting;
 mod bringing;
+mod changes;
 mod claims;
 mod contested;
 mod deciding;

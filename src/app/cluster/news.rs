@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::app::App;
 use crate::app::cluster::Cluster;
 use crate::app::cluster::keeping::Latest;
-use crate::app::cluster::views::{Extent, Member, Reading, Standing};
+use crate::app::cluster::views::{Extent, Member, Reading, Standing, Word};
 use crate::app::effects::{Delivery, Manner};
 use crate::bus::letter::{Kind as About, Letter};
 use crate::bus::node::NodeId;
@@ -32,10 +32,7 @@ pub(in crate::app) struct Told {
     pub(super) epoch: u64,
     pub(super) seq: u64,
     over: bool,
-    /// Whoever knows the call has to look at it anew.
-    sync: bool,
-    /// Nothing has happened in it: the last number that was told stands.
-    again: bool,
+    word: Word,
     /// What Redis has to have of it.
     latest: Option<Latest>,
     pub(super) people: Vec<(UserId, Standing, bool)>,
@@ -44,7 +41,7 @@ pub(in crate::app) struct Told {
 impl Told {
     /// A call that is over although it does not look so.
     pub(super) fn over(call: &Call, epoch: u64) -> Self {
-        Self { epoch, over: true, sync: true, ..Self::of(call) }
+        Self { epoch, over: true, word: Word::Anew, ..Self::of(call) }
     }
 
     pub(super) fn of(call: &Call) -> Self {
@@ -63,8 +60,7 @@ impl Told {
             epoch: call.epoch,
             seq: call.seq,
             over: call.state.is_terminal(),
-            sync: false,
-            again: false,
+            word: Word::News,
             latest: None,
             people: call.participants.iter().map(person).collect(),
         }
@@ -128,7 +124,7 @@ impl App {
             cluster.views.end(told.call, number);
             (Extent { epoch: told.epoch, seq: told.seq, places: 0 }, people())
         } else {
-            cluster.views.tell((told.call, cluster.me()), number, told.again, people)
+            cluster.views.tell((told.call, cluster.me()), number, told.word, people)
         };
         let mut letters: BTreeMap<NodeId, Vec<Telling<'_>>> = BTreeMap::new();
         for it in members.iter().filter(|it| it.standing != Standing::Other || it.listens) {
@@ -136,7 +132,8 @@ impl App {
                 letters.entry(node.clone()).or_default();
             }
         }
-        if told.over || told.sync {
+        let sync = told.word == Word::Anew;
+        if told.over || sync {
             for (node, ..) in cluster.keeping.told(told.call) {
                 letters.entry(node).or_default();
             }
@@ -152,7 +149,7 @@ impl App {
             cluster.over.note(told, letters.keys().cloned().collect());
         }
         for (node, events) in letters {
-            let (over, sync, members) = (told.over, told.sync, members.clone());
+            let (over, members) = (told.over, members.clone());
             let news = News { over, sync, members, places: extent.places, events };
             cluster.tell_news(told, (&node, extent), &news);
         }
@@ -163,7 +160,8 @@ impl App {
     pub(super) fn retell(&self, cluster: &Cluster, call: CallId, sync: bool) {
         let told = self.calls.read(call, |it| (!it.state.is_terminal()).then(|| Told::of(it)));
         if let Some(told) = told.flatten() {
-            self.spread(&Told { sync, again: !sync, ..told }, &[]);
+            let word = if sync { Word::Anew } else { Word::Again };
+            self.spread(&Told { word, ..told }, &[]);
         }
         debug_assert!(self.cluster().is_some_and(|it| std::ptr::eq(it, cluster)));
     }
@@ -248,7 +246,7 @@ impl Cluster {
     fn tell_news(&self, told: &Told, (node, extent): (&NodeId, Extent), news: &News<'_>) {
         // Views are structs of strings and numbers, which always serialise.
         let body = Bytes::from(serde_json::to_vec(news).unwrap_or_default());
-        let (seq, prev) = self.keeping.tell(told.call, node, extent, told.again);
+        let (seq, prev) = self.keeping.tell(told.call, node, extent, told.word);
         let letter = self.letter(About::News, 0, told.call, body);
         let letter = Letter { epoch: told.epoch, seq, prev, ..letter };
         if let Err(error) = self.bus.post(node, letter) {

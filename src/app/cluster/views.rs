@@ -72,6 +72,17 @@ impl Default for Views {
     }
 }
 
+/// What a word on a call is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Word {
+    /// Something has happened in it.
+    News,
+    /// Nothing has: the last number that was told stands.
+    Again,
+    /// Whoever knows it has to look at it anew.
+    Anew,
+}
+
 /// What a letter is to one who has read the earlier ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reading {
@@ -193,24 +204,25 @@ impl Views {
         (reading, before)
     }
 
-    /// Our own call is about to be told of: how far, and who its `people` are at this moment. Told `again`, up to the
-    /// last event that was told, if any was; that of the call may be of a change which is not durable yet, and would be
-    /// taken for one that was told when it comes.
+    /// Our own call is about to be told of: how far, and who its `people` are at this moment. Where it is told again, up to
+    /// the last event that was told, if any was; that of the call may be of a change which is not durable yet, and would be
+    /// taken for one that was told when it comes. That it has to be looked at anew counts as a change of where its people
+    /// are, so that whoever misses it finds out.
     pub(super) fn tell(
         &self,
         (call, me): (CallId, &NodeId),
         (epoch, seq): (u64, u64),
-        again: bool,
+        word: Word,
         people: impl FnOnce() -> Vec<Member>,
     ) -> (Extent, Vec<Member>) {
-        let seq = if again { 0 } else { seq };
+        let seq = if word == Word::Again { 0 } else { seq };
         // Whoever tells of it at the same time waits: so the later word is the truer one.
         let mut view = self.open(call, me, (epoch, seq));
         let members = people();
         if view.epoch != epoch {
             (view.epoch, view.seq, view.places) = (epoch, seq, 0);
         }
-        if view.places == 0 || view.members != members {
+        if view.places == 0 || view.members != members || word == Word::Anew {
             view.places += 1;
             view.members.clone_from(&members);
         }
@@ -281,15 +293,20 @@ mod tests {
     #[test]
     fn an_owner_counts_its_words_and_never_tells_less_than_it_told() {
         let (views, me) = (Views::default(), node("me"));
-        let tell = |number, again, at: Vec<Member>| {
-            let (extent, members) = views.tell((CALL, &me), number, again, || at);
+        let tell = |number, word, at: Vec<Member>| {
+            let (extent, members) = views.tell((CALL, &me), number, word, || at);
             (extent.seq, extent.places, members.len())
         };
-        assert_eq!(tell((1, 3), false, at(&["a"])), (3, 1, 1));
-        assert_eq!(tell((1, 4), false, at(&["a"])), (4, 1, 1), "they are where they were");
-        assert_eq!(tell((1, 6), true, at(&["b"])), (4, 2, 1), "6 is not durable yet");
-        assert_eq!(tell((1, 3), false, at(&["b"])), (4, 2, 1));
-        assert_eq!(tell((9, 1_000_004), true, at(&["b"])), (0, 1, 1), "nothing was told yet");
-        assert_eq!(tell((9, 1_000_004), false, at(&["b"])), (1_000_004, 1, 1));
+        assert_eq!(tell((1, 3), Word::News, at(&["a"])), (3, 1, 1));
+        assert_eq!(tell((1, 4), Word::News, at(&["a"])), (4, 1, 1), "they are where they were");
+        assert_eq!(tell((1, 6), Word::Again, at(&["b"])), (4, 2, 1), "6 is not durable yet");
+        assert_eq!(tell((1, 3), Word::News, at(&["b"])), (4, 2, 1));
+        assert_eq!(tell((1, 4), Word::Anew, at(&["b"])), (4, 3, 1));
+        assert_eq!(
+            tell((9, 1_000_004), Word::Again, at(&["b"])),
+            (0, 1, 1),
+            "nothing was told yet"
+        );
+        assert_eq!(tell((9, 1_000_004), Word::News, at(&["b"])), (1_000_004, 1, 1));
     }
 }

@@ -6,6 +6,7 @@
 //! each kind of question of a node has a chance of its own, so that what one does a moment sooner or later decides
 //! nothing for the others.
 
+mod chance;
 mod store;
 
 use std::cmp::Reverse;
@@ -20,6 +21,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use self::chance::{Chance, Chances};
 use self::store::Store;
 use crate::bus::directory::{Bus, Incoming, Mailbox, Port};
 use crate::bus::error::{BusError, Kind};
@@ -54,45 +56,6 @@ pub(crate) struct Faults {
     pub(crate) slow_ms: u64,
 }
 
-/// Random numbers that are the same for the same seed.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, count: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % count.max(1)
-    }
-
-    fn hits(&mut self, of_thousand: u64) -> bool {
-        self.below(1000) < of_thousand
-    }
-}
-
-/// Whose luck it is: that of letters from one to another, or of a node's questions of one kind.
-type Stream = (NodeId, Option<NodeId>, &'static str);
-
-/// One for each, all of one seed.
-struct Chances {
-    seed: u64,
-    all: BTreeMap<Stream, Chance>,
-}
-
-impl Chances {
-    fn of(&mut self, from: &NodeId, to: Option<&NodeId>, what: &'static str) -> &mut Chance {
-        let seed = self.seed;
-        self.all.entry((from.clone(), to.cloned(), what)).or_insert_with(|| {
-            let names = [from.as_str(), to.map_or("", NodeId::as_str), what];
-            // FNV-1a, and the last step of SplitMix64: names that differ little differ much.
-            let mix = |it: u64, byte: u8| (it ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-            let mixed = names.iter().flat_map(|it| it.bytes()).fold(seed, mix);
-            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            Chance((mixed ^ (mixed >> 31)) | 1)
-        })
-    }
-}
-
 /// What a store held at some time.
 pub(crate) struct Saved(Store);
 
@@ -101,6 +64,17 @@ impl Saved {
     pub(crate) fn nothing() -> Self {
         Self(Store::default())
     }
+}
+
+/// How many masters a cluster has.
+pub(crate) const MASTERS: u64 = 3;
+
+/// Which of them has a key: what stands in braces decides, where there are any.
+fn master_of(key: &str) -> u64 {
+    let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+    let mut hasher = DefaultHasher::new();
+    tag.map_or(key, |(tag, _)| tag).hash(&mut hasher);
+    hasher.finish() % MASTERS
 }
 
 /// When an operation is carried out, and when it is answered.
@@ -114,6 +88,8 @@ struct World {
     store: Store,
     begun: Instant,
     mailboxes: BTreeMap<NodeId, mpsc::Sender<Incoming>>,
+    /// The part of the keys, and of the mailboxes, that nobody reaches.
+    away: Option<u64>,
     /// Since when, and how many operations have failed since.
     cut: BTreeMap<NodeId, (Instant, u32)>,
     /// When the last letter from one to another arrives.
@@ -166,6 +142,7 @@ impl Net {
             store: Store::default(),
             begun: Instant::now(),
             mailboxes: BTreeMap::new(),
+            away: None,
             cut: BTreeMap::new(),
             last: BTreeMap::new(),
             asked: BTreeMap::new(),
@@ -232,6 +209,24 @@ impl Net {
         }
     }
 
+    /// One of the masters is away: nobody reaches its keys, nor the nodes whose mailboxes it has.
+    pub(crate) fn lose_master(&self, master: u64) {
+        self.0.world.lock().away = Some(master);
+    }
+
+    /// It is back, or another in its place, with what it had by then; what it was told since is lost.
+    pub(crate) fn replace_master(&self, by: &Saved) {
+        let mut world = self.0.world.lock();
+        if let Some(master) = world.away.take() {
+            world.store.take_part(&by.0, |key| master_of(key) == master);
+        }
+    }
+
+    /// The node has found the way to all masters again.
+    pub(crate) fn reconnect(&self, node: &NodeId) {
+        self.0.world.lock().put(node, Incoming::Gap);
+    }
+
     /// The process is gone: its mailbox closes, and it changes nothing any more.
     pub(crate) fn kill(&self, node: &NodeId) {
         self.0.world.lock().mailboxes.remove(node);
@@ -273,7 +268,8 @@ impl World {
             }
             let Some(Reverse(due)) = self.flying.pop() else { break };
             let [from_cut, to_cut] = [&due.from, &due.to].map(|it| self.cut.contains_key(it));
-            if from_cut || to_cut || !self.mailboxes.contains_key(&due.from) {
+            let away = self.away.is_some_and(|it| master_of(&format!("n:{{{}}}", due.to)) == it);
+            if from_cut || to_cut || away || !self.mailboxes.contains_key(&due.from) {
                 continue;
             }
             self.done += 1;
@@ -346,6 +342,9 @@ impl World {
             *failures += 1;
             let known = *failures > 2 && script != Script::Beat;
             return (if known { Duration::ZERO } else { ANSWER_MAX }, None);
+        }
+        if self.away == Some(master_of(key)) {
+            return (ANSWER_MAX, None);
         }
         let passed = i64::try_from(self.begun.elapsed().as_millis()).unwrap();
         let reply = self.store.run(BEGUN_MS + passed, script, key, args);

@@ -60,6 +60,13 @@ fn set(fields: &mut Fields, name: &str, value: impl Into<String>) {
 }
 
 impl Store {
+    /// The keys that `is_part` tells are as another store has them.
+    pub(super) fn take_part(&mut self, of: &Self, is_part: impl Fn(&str) -> bool) {
+        self.entries.retain(|key, _| !is_part(key));
+        let part = of.entries.iter().filter(|(key, _)| is_part(key));
+        self.entries.extend(part.map(|(key, entry)| (key.clone(), entry.clone())));
+    }
+
     /// Does what the script does, at `now` by Redis' clock.
     pub(super) fn run(&mut self, now: i64, script: Script, key: &str, args: &[&[u8]]) -> Reply {
         self.now = now;

@@ -26,7 +26,7 @@ use tokio::runtime::Builder;
 use self::life::{Life, Wish};
 use self::town::{ALONE, GRACE, RINGING, STEP, Town};
 use crate::app::fixture::seed_ids;
-use crate::bus::memory::{Faults, Saved};
+use crate::bus::memory::{Faults, MASTERS, Saved};
 use crate::bus::node::NodeId;
 
 const NODES: [&str; 3] = ["a", "b", "c"];
@@ -48,13 +48,15 @@ enum Trouble {
     Dead(&'static str, Option<TempDir>),
     /// Redis goes back to what it was then, or to nothing.
     Back(Saved),
+    /// One of Redis' masters fails over, to a replica that has what there was then.
+    Failover(Saved),
 }
 
 impl Town {
     fn is_reached(&self, trouble: Option<&Trouble>, node: &NodeId) -> bool {
         match trouble {
             Some(Trouble::Cut(cut)) => cut != node && self.nodes.iter().any(|it| it.id == *node),
-            Some(Trouble::CutAll) => false,
+            Some(Trouble::CutAll | Trouble::Failover(_)) => false,
             Some(Trouble::Nothing | Trouble::Dead(..) | Trouble::Back(_)) | None => {
                 self.nodes.iter().any(|it| it.id == *node)
             }
@@ -79,10 +81,10 @@ fn letters(life: &mut Life) -> Faults {
     }
 }
 
-fn begin(town: &mut Town, life: &mut Life) -> Trouble {
+async fn begin(town: &mut Town, life: &mut Life) -> Trouble {
     let index = life.chance.below(town.nodes.len());
     let node = town.nodes[index].id.clone();
-    match life.chance.below(7) {
+    match life.chance.below(8) {
         0 | 1 => {
             life.note(&format!("{node} is cut off"));
             town.net.cut(&node);
@@ -105,6 +107,17 @@ fn begin(town: &mut Town, life: &mut Life) -> Trouble {
             life.note(&format!("Redis will go back, to nothing: {empty}"));
             Trouble::Back(if empty { Saved::nothing() } else { town.net.save() })
         }
+        6 => {
+            let master = life.chance.below(usize::try_from(MASTERS).unwrap());
+            life.note(&format!("master {master} is away"));
+            let saved = town.net.save();
+            for _ in 0..life.chance.below(4) {
+                life.act(town);
+                step(town, life, None).await;
+            }
+            town.net.lose_master(u64::try_from(master).unwrap());
+            Trouble::Failover(saved)
+        }
         _ => Trouble::Nothing,
     }
 }
@@ -115,6 +128,11 @@ async fn end(town: &mut Town, life: &mut Life, trouble: Trouble) {
         Trouble::Nothing => {}
         Trouble::Cut(node) => town.net.mend(&node),
         Trouble::CutAll => mend_each(town, life).await,
+        Trouble::Failover(saved) => {
+            town.net.replace_master(&saved);
+            life.went_back = true;
+            mend_each(town, life).await;
+        }
         Trouble::Dead(name, folder) => {
             let grown = folder.is_some() || town.nodes.len() < 2;
             if grown {
@@ -139,6 +157,7 @@ async fn mend_each(town: &Town, life: &mut Life) {
         let node = nodes.swap_remove(life.chance.below(nodes.len()));
         life.note(&format!("{node} is back"));
         town.net.mend(&node);
+        town.net.reconnect(&node);
         for _ in 0..life.chance.below(30) {
             step(town, life, Some(&Trouble::CutAll)).await;
         }
@@ -163,7 +182,7 @@ async fn round(town: &mut Town, life: &mut Life) {
         life.act(town);
         step(town, life, None).await;
     }
-    let trouble = begin(town, life);
+    let trouble = begin(town, life).await;
     for index in 0..during {
         // Those who were thrown out come back soon.
         if index % 8 == 7 {
