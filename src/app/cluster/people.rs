@@ -231,7 +231,7 @@ impl App {
     }
 
     /// A call that its owner did not tell of, as Redis has it, where it goes on: not where its owner was `heard`,
-    /// who knows better. One that is no more is forgotten, and what was claimed `by` a former owner for somebody whom
+    /// who knows better and puts Redis right. One that is no more is forgotten, and what was claimed `by` a former owner for somebody whom
     /// the call does not know.
     async fn lookup(
         self: &Arc<Self>,
@@ -258,10 +258,16 @@ impl App {
                 drop(Box::pin(self.lay(cluster, call, &found)).await);
                 None
             }
-            Some(found) if !found.over && heard.contains(&&found.owner) => None,
             Some(found) if !found.over => {
                 let it: Call = serde_json::from_slice(&found.snapshot).ok()?;
-                Some((call, self.heard_by(&it, user)?))
+                let told = self.heard_by(&it, user)?;
+                if !heard.contains(&&found.owner) {
+                    return Some((call, told));
+                }
+                // Redis may have gone back to when it was so: its owner puts that right.
+                let asked = (user, &Errand::Holds);
+                drop(self.ask_node(cluster, &found.owner, Command::about(call), asked).await);
+                None
             }
             // Redis may have lost it: its owner knows.
             None if by != cluster.me()

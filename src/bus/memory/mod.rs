@@ -7,7 +7,7 @@
 //! nothing for the others.
 
 mod chance;
-mod store;
+pub(crate) mod store;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashSet};
@@ -22,7 +22,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use self::chance::{Chance, Chances};
-use self::store::Store;
+use self::store::{Store, master_of};
 use crate::bus::directory::{Bus, Incoming, Mailbox, Port};
 use crate::bus::error::{BusError, Kind};
 use crate::bus::letter::Letter;
@@ -64,17 +64,6 @@ impl Saved {
     pub(crate) fn nothing() -> Self {
         Self(Store::default())
     }
-}
-
-/// How many masters a cluster has.
-pub(crate) const MASTERS: u64 = 3;
-
-/// Which of them has a key: what stands in braces decides, where there are any.
-fn master_of(key: &str) -> u64 {
-    let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
-    let mut hasher = DefaultHasher::new();
-    tag.map_or(key, |(tag, _)| tag).hash(&mut hasher);
-    hasher.finish() % MASTERS
 }
 
 /// When an operation is carried out, and when it is answered.
@@ -218,7 +207,7 @@ impl Net {
     pub(crate) fn replace_master(&self, by: &Saved) {
         let mut world = self.0.world.lock();
         if let Some(master) = world.away.take() {
-            world.store.take_part(&by.0, |key| master_of(key) == master);
+            world.store.take_part(&by.0, master);
         }
     }
 
@@ -307,12 +296,16 @@ impl World {
         }
     }
 
-    /// How slow an operation is that is asked for now.
-    fn slowness(&mut self, me: &NodeId, script: Script, key: &str) -> Times {
+    /// How slow an operation is that is asked for now; `None` where nobody is there to ask.
+    fn slowness(&mut self, me: &NodeId, script: Script, key: &str) -> Option<Times> {
+        if !self.mailboxes.contains_key(me) {
+            // What it has asked before is carried out still.
+            return None;
+        }
         let most = self.faults.slow_ms;
         let mut at = Instant::now();
         if most == 0 {
-            return [at; 2];
+            return Some([at; 2]);
         }
         let chance = self.chances.of(me, None, script.during());
         let last = self.asked.entry((me.clone(), key.to_owned())).or_insert([at; 2]);
@@ -322,7 +315,7 @@ impl World {
             at = at.max(*it + Duration::from_millis(1));
             *it = at;
         }
-        *last
+        Some(*last)
     }
 
     /// What comes of an operation: when the answer is there, and which.
@@ -335,9 +328,6 @@ impl World {
     ) -> (Duration, Option<Reply>) {
         self.done += 1;
         (me, script.during(), key).hash(&mut self.seen);
-        if !self.mailboxes.contains_key(me) {
-            return (Duration::ZERO, None);
-        }
         if let Some((_, failures)) = self.cut.get_mut(me) {
             *failures += 1;
             let known = *failures > 2 && script != Script::Beat;
@@ -371,16 +361,29 @@ impl Node {
     ) -> Result<Reply, BusError> {
         // Redis answers no sooner than others have had a chance to ask.
         tokio::task::yield_now().await;
-        let [done, answered] = self.net.0.world.lock().slowness(&self.me, script, key);
-        if done > Instant::now() {
+        let away = || BusError::new(script.during(), Kind::Away);
+        let begun = Instant::now();
+        let times = self.net.0.world.lock().slowness(&self.me, script, key);
+        let [done, answered] = times.ok_or_else(away)?;
+        if done == begun {
+            let (takes, reply) = self.net.0.world.lock().run(&self.me, script, key, args);
+            if !takes.is_zero() {
+                sleep_until(begun + takes).await;
+            }
+            return reply.ok_or_else(away);
+        }
+        // Once asked it is carried out, whether anybody still waits for it or not.
+        let (node, key) = (self.clone(), key.to_owned());
+        let args: Vec<Vec<u8>> = args.iter().map(|it| it.to_vec()).collect();
+        let working = tokio::spawn(async move {
             sleep_until(done).await;
-        }
-        let (takes, reply) = self.net.0.world.lock().run(&self.me, script, key, args);
-        let answered = answered.max(Instant::now() + takes);
-        if answered > Instant::now() {
-            sleep_until(answered).await;
-        }
-        reply.ok_or_else(|| BusError::new(script.during(), Kind::Away))
+            let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+            let (takes, reply) = node.net.0.world.lock().run(&node.me, script, &key, &args);
+            sleep_until(answered.max(Instant::now() + takes)).await;
+            reply
+        });
+        let reply = timeout_at(begun + ANSWER_MAX, working).await;
+        reply.ok().and_then(Result::ok).flatten().ok_or_else(away)
     }
 
     pub(super) fn post(&self, to: &NodeId, letter: &Bytes) -> bool {

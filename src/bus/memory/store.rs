@@ -1,6 +1,7 @@
 //! What the scripts do, once more in Rust: the same keys, fields and answers.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bytes::Bytes;
 
@@ -29,6 +30,17 @@ struct Entry {
 pub(super) struct Store {
     entries: HashMap<String, Entry>,
     now: i64,
+}
+
+/// How many masters a cluster has.
+pub(crate) const MASTERS: u64 = 3;
+
+/// Which of them has a key: what stands in braces decides, where there are any.
+pub(super) fn master_of(key: &str) -> u64 {
+    let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+    let mut hasher = DefaultHasher::new();
+    tag.map_or(key, |(tag, _)| tag).hash(&mut hasher);
+    hasher.finish() % MASTERS
 }
 
 fn text(text: &str) -> Reply {
@@ -60,8 +72,9 @@ fn set(fields: &mut Fields, name: &str, value: impl Into<String>) {
 }
 
 impl Store {
-    /// The keys that `is_part` tells are as another store has them.
-    pub(super) fn take_part(&mut self, of: &Self, is_part: impl Fn(&str) -> bool) {
+    /// The keys of one master are as another store has them.
+    pub(super) fn take_part(&mut self, of: &Self, master: u64) {
+        let is_part = |key: &str| master_of(key) == master;
         self.entries.retain(|key, _| !is_part(key));
         let part = of.entries.iter().filter(|(key, _)| is_part(key));
         self.entries.extend(part.map(|(key, entry)| (key.clone(), entry.clone())));

@@ -122,7 +122,8 @@ async fn users(town: &Town, life: &Life, living: &Live) {
     }
     for name in USERS.into_iter().chain([OUTSIDER]) {
         let (it, mut known) = (user(name), known_of(town, name).await);
-        if is_stray(town, living, &it, &known) {
+        let old = known.calls.iter().any(|(call, ..)| !living.contains_key(call));
+        if is_stray(town, living, &it, &known) || (old && life.went_back) {
             known = asked_for(town, &it, known.joined).await;
         }
         let joined: Vec<CallId> =

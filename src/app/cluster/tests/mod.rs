@@ -26,7 +26,8 @@ use tokio::runtime::Builder;
 use self::life::{Life, Wish};
 use self::town::{ALONE, GRACE, RINGING, STEP, Town};
 use crate::app::fixture::seed_ids;
-use crate::bus::memory::{Faults, MASTERS, Saved};
+use crate::bus::memory::store::MASTERS;
+use crate::bus::memory::{Faults, Saved};
 use crate::bus::node::NodeId;
 
 const NODES: [&str; 3] = ["a", "b", "c"];
@@ -66,10 +67,12 @@ impl Town {
 
 fn letters(life: &mut Life) -> Faults {
     let mut some = |most| u64::try_from(life.chance.below(most)).unwrap();
-    match some(4) {
+    match some(5) {
         0 => Faults { late_ms: some(40), ..Faults::default() },
         1 => Faults { lost: some(200), late_ms: some(20), ..Faults::default() },
         2 => Faults { late_ms: some(40), slow_ms: some(150), ..Faults::default() },
+        // Slower than anybody waits.
+        3 => Faults { slow_ms: some(700), ..Faults::default() },
         _ => Faults {
             lost: some(100),
             doubled: some(100),
