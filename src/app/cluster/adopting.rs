@@ -39,6 +39,10 @@ impl Adoptions {
         self.busy.lock().insert(call).then(|| Busy(self, call)).ok_or(AppError::Moved)
     }
 
+    pub(super) fn is_busy(&self, call: CallId) -> bool {
+        self.busy.lock().contains(&call)
+    }
+
     /// What came of it is not known.
     pub(super) fn doubt(&self, call: CallId) {
         self.doubtful.lock().insert(call);
@@ -46,12 +50,13 @@ impl Adoptions {
 }
 
 impl App {
-    /// Takes a call from its owner, who is gone or gives it away; that another was quicker is as good.
+    /// Takes a call from its owner, who is gone or has `given` it away; that another was quicker is as good.
     pub(super) async fn adopt(
         self: &Arc<Self>,
         cluster: &Cluster,
         call: CallId,
         found: Found,
+        given: bool,
     ) -> Result<(), AppError> {
         if self.is_draining() {
             return Err(AppError::Draining);
@@ -60,6 +65,10 @@ impl App {
         // Nobody would find it with us otherwise.
         cluster.bus.enlist(&[call]).await?;
         let ended = self.store.over_among(&[call]).await.get(&call).copied();
+        // Meanwhile it may be back.
+        if !given && !cluster.peers.is_gone(&cluster.bus, &found.owner).await {
+            return Err(AppError::Moved);
+        }
         self.claim_and_install(cluster, call, (&found.owner, Some(found.epoch)), ended).await
     }
 
@@ -195,7 +204,7 @@ impl App {
                     && found.owner == *cluster.me()
                     && self.calls.read(call, |_| ()).is_none() =>
             {
-                self.adopt(cluster, call, found).await
+                self.adopt(cluster, call, found, true).await
             }
             Some(_) | None => Ok(()),
         }

@@ -10,6 +10,7 @@ use crate::app::cluster::stands::Stand;
 use crate::app::error::AppError;
 use crate::bus::directory::{Found, Mark, Ring, User};
 use crate::bus::error::{BusError, Kind};
+use crate::bus::node::NodeId;
 use crate::call::id::{CallId, UserId};
 use crate::call::model::Call;
 
@@ -136,7 +137,6 @@ impl App {
         call: CallId,
         found: &Found,
     ) -> Result<bool, AppError> {
-        let unknown = || AppError::from(BusError::new("asking who is in a call", Kind::Away));
         if cluster.peers.is_gone(&cluster.bus, &found.owner).await {
             if found.snapshot.is_empty() {
                 cluster.bus.forget_call(user, call).await?;
@@ -146,8 +146,18 @@ impl App {
             let was = serde_json::from_slice::<Call>(&found.snapshot).ok();
             return was.is_some_and(|it| it.is_joined(user)).then_some(true).ok_or_else(unknown);
         }
+        self.holds_there(cluster, user, call, &found.owner).await
+    }
+
+    async fn holds_there(
+        &self,
+        cluster: &Cluster,
+        user: &UserId,
+        call: CallId,
+        node: &NodeId,
+    ) -> Result<bool, AppError> {
         let asked = (user, &Errand::Holds);
-        let told = self.ask_node(cluster, &found.owner, Command::about(call), asked).await;
+        let told = self.ask_node(cluster, node, Command::about(call), asked).await;
         let told = told.ok().flatten().and_then(|it| serde_json::from_str(it.get()).ok());
         told.ok_or_else(unknown)
     }
@@ -196,11 +206,18 @@ impl App {
         call: CallId,
         found: Option<Found>,
     ) -> Result<bool, AppError> {
+        let lost = found.is_none();
         let over = match found.filter(|it| !it.snapshot.is_empty()) {
+            None if lost && let Some(by) = self.said_by(cluster, user, call).await? => {
+                // Redis may have lost it: whoever said so knows.
+                return self.holds_there(cluster, user, call, &by).await;
+            }
             None => true,
             Some(found) => {
                 Box::pin(self.lay(cluster, call, &found)).await?;
-                self.store.over_among(&[call]).await.contains_key(&call)
+                let was = serde_json::from_slice::<Call>(&found.snapshot).map_or(0, |it| it.epoch);
+                let ended = self.store.over_among(&[call]).await.get(&call).copied();
+                ended.is_some_and(|it| it >= was)
             }
         };
         if over {
@@ -209,11 +226,30 @@ impl App {
         Ok(!over)
     }
 
+    /// The other node that says that `user` is in a call, where it is there.
+    async fn said_by(
+        &self,
+        cluster: &Cluster,
+        user: &UserId,
+        call: CallId,
+    ) -> Result<Option<NodeId>, AppError> {
+        let known = cluster.bus.user(user).await?;
+        let by = known.calls.into_iter().find(|(it, ..)| *it == call).map(|(_, by, _)| by);
+        let Some(by) = by.filter(|it| it != cluster.me()) else { return Ok(None) };
+        let gone = cluster.peers.is_gone(&cluster.bus, &by).await;
+        Ok(Some(by).filter(|_| !gone))
+    }
+
     /// Whether a call goes on, or will: one that was being made ends with the node that made it.
     pub(super) async fn goes_on(&self, cluster: &Cluster, found: &Found) -> bool {
         let made = !found.snapshot.is_empty();
         !found.over && (made || !cluster.peers.is_gone(&cluster.bus, &found.owner).await)
     }
+}
+
+/// Who is in a call can't be found out.
+fn unknown() -> AppError {
+    BusError::new("asking who is in a call", Kind::Away).into()
 }
 
 /// What was claimed for a call, for somebody who does not belong to it after all, is withdrawn when this goes.

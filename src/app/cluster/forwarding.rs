@@ -224,7 +224,7 @@ impl App {
             return Ok(Place::Here);
         }
         if cluster.peers.is_gone(&cluster.bus, &found.owner).await {
-            self.adopt(cluster, call, found).await?;
+            self.adopt(cluster, call, found, false).await?;
             return Err(AppError::Moved);
         }
         Ok(Place::There(found.owner))

@@ -9,6 +9,7 @@ use crate::app::error::AppError;
 use crate::bus::directory::{Found, State};
 use crate::call::id::CallId;
 use crate::call::model::Call;
+use crate::call::record::CallFacts;
 
 impl App {
     /// Looks for such calls, and has all know that they are over.
@@ -49,8 +50,16 @@ impl App {
             cluster.keeping.touch(call);
             return Ok(());
         }
+        let was = serde_json::from_slice::<Call>(&found.snapshot).ok();
         let past = self.store.local().call(call).await?;
-        let Some(past) = past.filter(|it| it.call.state.is_terminal()) else { return Ok(()) };
+        // One that had ended here may have gone on elsewhere, and be about to go on here.
+        let ended = |it: &CallFacts| {
+            it.call.state.is_terminal() && was.as_ref().is_none_or(|was| it.call.epoch >= was.epoch)
+        };
+        let Some(past) = past.filter(ended) else { return Ok(()) };
+        if cluster.adoptions.is_busy(call) || self.calls.read(call, |_| ()).is_some() {
+            return Ok(());
+        }
         let epoch = past.call.epoch.max(found.epoch);
         // Also those who have heard of the end look at their calls anew.
         let seq = past.call.seq.max(found.seq) + 1;
@@ -58,7 +67,7 @@ impl App {
         cluster.bus.put(call, &state, false).await?;
         cluster.bus.delist(cluster.me(), &[call]).await?;
         tracing::info!(%call, "a call that was over is over once more");
-        if let Ok(was) = serde_json::from_slice::<Call>(&found.snapshot) {
+        if let Some(was) = was {
             self.tell_over(cluster, &Call { seq, ..was }, epoch).await;
         }
         Ok(())

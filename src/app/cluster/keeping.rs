@@ -238,7 +238,7 @@ impl Keeping {
     }
 
     /// The numbers that `node` is to be told of this call: of the event up to which it is told now, that of `extent`
-    /// unless it is only told again, and of the one before.
+    /// unless nothing has happened, and of the one before.
     pub(super) fn tell(
         &self,
         call: CallId,
@@ -249,12 +249,20 @@ impl Keeping {
         let Extent { seq, places, .. } = extent;
         let Some(mut kept) = self.calls.get_mut(&call) else { return (seq, 0) };
         if let Some((_, told, placed)) = kept.told.iter_mut().find(|(it, ..)| it == node) {
-            let seq = if word == Word::Again { *told } else { seq };
-            *placed = places;
+            let seq = if word == Word::News { seq } else { *told };
+            // Whoever tells of it at the same time may know of less.
+            *placed = places.max(*placed);
             return (seq, std::mem::replace(told, seq));
         }
         kept.told.push((node.clone(), seq, places));
         (seq, 0)
+    }
+
+    /// `node` has none of a call's people any more, and knows that.
+    pub(super) fn untell(&self, call: CallId, node: &NodeId) {
+        if let Some(mut kept) = self.calls.get_mut(&call) {
+            kept.told.retain(|(it, ..)| it != node);
+        }
     }
 
     /// The nodes that know of a call, and what each was told last.

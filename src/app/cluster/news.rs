@@ -133,7 +133,8 @@ impl App {
             }
         }
         let sync = told.word == Word::Anew;
-        if told.over || sync {
+        // Who has nobody left of those who listen may yet have missed why.
+        if told.over || told.word != Word::News {
             for (node, ..) in cluster.keeping.told(told.call) {
                 letters.entry(node).or_default();
             }
@@ -246,7 +247,8 @@ impl Cluster {
     fn tell_news(&self, told: &Told, (node, extent): (&NodeId, Extent), news: &News<'_>) {
         // Views are structs of strings and numbers, which always serialise.
         let body = Bytes::from(serde_json::to_vec(news).unwrap_or_default());
-        let (seq, prev) = self.keeping.tell(told.call, node, extent, told.word);
+        let word = if told.over { Word::News } else { told.word };
+        let (seq, prev) = self.keeping.tell(told.call, node, extent, word);
         let letter = self.letter(About::News, 0, told.call, body);
         let letter = Letter { epoch: told.epoch, seq, prev, ..letter };
         if let Err(error) = self.bus.post(node, letter) {

@@ -18,6 +18,7 @@ use crate::bus::error::BusError;
 use crate::bus::node::NodeId;
 use crate::call::id::{CallId, UserId};
 use crate::call::model::Call;
+use crate::call::participant::Participant;
 use crate::socketio::outlet::Outlet;
 use crate::socketio::packet::Packet;
 
@@ -200,9 +201,15 @@ impl App {
         known: &User,
         (sync, here): (bool, Option<bool>),
     ) -> (Vec<OneCall>, bool) {
-        let owners = known.calls.iter().map(|(_, owner, _)| owner);
-        let owners: BTreeSet<&NodeId> =
-            owners.filter(|it| *it != cluster.me() && !cluster.peers.is_dead(it)).collect();
+        let mut owners: BTreeSet<&NodeId> = known.calls.iter().map(|(_, owner, _)| owner).collect();
+        owners.remove(cluster.me());
+        let mut gone = Vec::new();
+        for owner in &owners {
+            if cluster.peers.is_gone(&cluster.bus, owner).await {
+                gone.push(*owner);
+            }
+        }
+        owners.retain(|it| !gone.contains(it));
         let errand = Errand::Mine { sync, here };
         let asked = owners.iter().map(|owner| async {
             let none = Command::about_none();
@@ -312,6 +319,13 @@ impl App {
                 // To one who comes all is new, also where the others know it.
                 if news || here {
                     self.retell(cluster, call, false);
+                }
+                let someone = |it: &Call| {
+                    let there = |it: &Participant| cluster.nodes_of(&it.user).contains(from);
+                    it.participants.iter().any(there)
+                };
+                if !here && self.calls.read(call, someone) == Some(false) {
+                    cluster.keeping.untell(call, from);
                 }
             }
         }

@@ -31,8 +31,16 @@ const REMINDED_MAX: usize = 1000;
 #[derive(Serialize, Deserialize)]
 struct Digest(Vec<Numbered>);
 
-/// A call, how far it was told, and whether it is over.
-type Numbered = (CallId, Extent, bool);
+type Numbered = (CallId, Reach);
+
+/// How far a call was told, and whether it is over.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Reach {
+    #[serde(flatten)]
+    told: Extent,
+    #[serde(default)]
+    over: bool,
+}
 
 /// Calls of ours that are over, and whoever has to know that.
 #[derive(Default)]
@@ -49,7 +57,8 @@ struct Reminder {
 
 impl Over {
     pub(super) fn note(&self, told: &Told, nodes: Nodes) {
-        let call = (told.call, Extent { epoch: told.epoch, seq: told.seq, places: 0 }, true);
+        let extent = Extent { epoch: told.epoch, seq: told.seq, places: 0 };
+        let call = (told.call, Reach { told: extent, over: true });
         let people = told.people.iter().map(|(user, ..)| user.clone()).collect();
         self.0.lock().push(Reminder { call, nodes, people, times: OVER_TIMES });
     }
@@ -79,7 +88,7 @@ impl App {
     /// Compares what a node has told with what has come.
     pub(super) fn hear_digest(self: &Arc<Self>, cluster: &Cluster, letter: &Letter) {
         let Ok(Digest(calls)) = serde_json::from_slice::<Digest>(&letter.body) else { return };
-        for (call, told, over) in calls {
+        for (call, Reach { told, over }) in calls {
             if let Some(epoch) = self.calls.read(call, |it| it.epoch) {
                 cluster.keeping.check(call, epoch, told.epoch);
             } else if cluster.views.is_behind(call, told) {
@@ -95,16 +104,22 @@ impl App {
         let app = Arc::clone(self);
         drop(tokio::spawn(async move {
             let Some(cluster) = app.cluster() else { return };
-            let Ok(found) = cluster.bus.call(call).await else { return };
-            if found.as_ref().map_or(over, |it| it.over) {
+            let Ok(found) = cluster.bus.call(call).await else {
+                for user in people.iter().filter(|it| app.presence.has(it)) {
+                    cluster.untold.add(user, true);
+                }
+                return;
+            };
+            // Where its owner says so, Redis may have gone back to before that.
+            if found.as_ref().map_or(over, |it| it.over || (over && it.epoch <= told.0)) {
                 cluster.views.end(call, told);
             }
             let found = found.and_then(|it| serde_json::from_slice::<Call>(&it.snapshot).ok());
             people.extend(found.into_iter().flat_map(|it| it.participants).map(|it| it.user));
             people.sort_unstable();
             people.dedup();
-            for user in people.iter().filter(|it| !app.presence.has(it)) {
-                // What was missed may be that the owner takes them to be here.
+            // What was missed of one that goes on may be that its owner takes them to be here.
+            for user in people.iter().filter(|it| !over && !app.presence.has(it)) {
                 cluster.untold.add(user, false);
             }
             app.resync(people.iter());
@@ -132,7 +147,8 @@ pub(super) async fn remind(app: &Arc<App>) {
             if view.owner == *cluster.me() && view.changed.elapsed() < LATELY {
                 for (node, seq, places) in cluster.keeping.told(*view.key()) {
                     let told = Extent { epoch: view.epoch, seq, places };
-                    digests.entry(node).or_default().push((*view.key(), told, false));
+                    let reach = Reach { told, over: false };
+                    digests.entry(node).or_default().push((*view.key(), reach));
                 }
             }
         }

@@ -107,7 +107,7 @@ impl App {
         call: CallId,
     ) -> Result<(), AppError> {
         match cluster.bus.call(call).await? {
-            Some(found) if found.owner == *from => self.adopt(cluster, call, found).await,
+            Some(found) if found.owner == *from => self.adopt(cluster, call, found, true).await,
             Some(_) | None => Ok(()),
         }
     }

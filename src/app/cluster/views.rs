@@ -158,10 +158,12 @@ impl Views {
         !self.0.contains_key(&call) && self.1.get(&call).is_some()
     }
 
-    /// The call is over.
+    /// The call is over, unless it has gone on since that.
     pub(super) fn end(&self, call: CallId, last: (u64, u64)) {
-        self.0.remove(&call);
-        self.1.insert(call, last);
+        self.0.remove_if(&call, |_, view| (view.epoch, view.seq) <= last);
+        if !self.0.contains_key(&call) {
+            self.1.insert(call, last);
+        }
     }
 
     /// Takes over what a letter says of a call: its people, unless a later word on them was read, and, where it
@@ -204,7 +206,7 @@ impl Views {
         (reading, before)
     }
 
-    /// Our own call is about to be told of: how far, and who its `people` are at this moment. Where it is told again, up to
+    /// Our own call is about to be told of: how far, and who its `people` are at this moment. Where nothing has happened, up to
     /// the last event that was told, if any was; that of the call may be of a change which is not durable yet, and would be
     /// taken for one that was told when it comes. That it has to be looked at anew counts as a change of where its people
     /// are, so that whoever misses it finds out.
@@ -215,7 +217,7 @@ impl Views {
         word: Word,
         people: impl FnOnce() -> Vec<Member>,
     ) -> (Extent, Vec<Member>) {
-        let seq = if word == Word::Again { 0 } else { seq };
+        let seq = if word == Word::News { seq } else { 0 };
         // Whoever tells of it at the same time waits: so the later word is the truer one.
         let mut view = self.open(call, me, (epoch, seq));
         let members = people();
@@ -288,6 +290,10 @@ mod tests {
         assert_eq!(take(&views, (2, 1_000_007, 1_000_006), (&["c"], 1)), Reading::Next);
         assert_eq!(take(&views, (1, 9, 6), (&["a"], 9)), Reading::Old);
         assert!(!views.is_behind(CALL, extent(9, 9)));
+        views.end(CALL, (2, 1_000_006));
+        assert!(!views.is_over(CALL), "it has gone on since");
+        views.end(CALL, (2, 1_000_007));
+        assert!(views.is_over(CALL));
     }
 
     #[test]

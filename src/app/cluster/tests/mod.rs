@@ -9,6 +9,7 @@
 
 mod checks;
 mod life;
+mod losses;
 mod races;
 mod stories;
 mod town;
