@@ -1,5 +1,5 @@
 // Runs every suite and adds up what they say. The last line is the sum: `N passed, N failed`. First those that need the machine for
-// themselves, one after the other; then two lanes beside each other, which show what a suite printed when it is over.
+// themselves, one after the other; then lanes beside each other, which show what a suite printed when it is over.
 //   node tests/run.mjs [NAME ...]    only suites whose names contain one of the words
 import { spawn } from 'node:child_process';
 import { existsSync, readdirSync, rmSync } from 'node:fs';
@@ -48,10 +48,12 @@ const PLAIN = /(?<!livekit|relay)\.test\.mjs$/;
 const UNREPORTED = 'see and hear each other, and one|four people|removes somebody|with the page closed';
 
 // The lanes: suites of one run one after the other, beside those of the other. A suite of none has the machine for itself.
-/** Browsers that are busy, as media of two suites at once is too much for two cores; and what takes one server. */
+/** Browsers that are busy: media of two suites at once is too much for two cores. */
 const MEDIA = 'media';
-/** Services, and many of them: these mostly wait, for timers and for servers, and leave room for a browser beside them. */
+/** Many nodes: these mostly wait, for timers and for each other, and leave room beside them. */
 const NODES = 'nodes';
+/** Services, and what they lose: their servers, and nodes that are killed time and again. These mostly wait, too. */
+const LOSSES = 'losses';
 
 const children = new Set();
 process.on('exit', () => {
@@ -153,17 +155,17 @@ async function browserThroughTurn(tests) {
   }
 }
 
-const files = (folder) =>
+const files = (folder, which) =>
   existsSync(join(ROOT, folder))
     ? readdirSync(join(ROOT, folder))
-        .filter((it) => it.endsWith('.test.mjs'))
+        .filter((it) => it.endsWith('.test.mjs') && which.test(it))
         .sort()
         .map((it) => join(folder, it))
     : [];
-const nodeTests = (folder, concurrency, lane) => ({
-  name: folder,
+const nodeTests = (folder, concurrency, lane, { name = folder, which = /./ } = {}) => ({
+  name,
   lane,
-  here: files(folder).length > 0,
+  here: files(folder, which).length > 0,
   count: counts.node,
   run: () =>
     run([
@@ -171,11 +173,11 @@ const nodeTests = (folder, concurrency, lane) => ({
       '--test',
       `--test-concurrency=${concurrency}`,
       `--test-timeout=${TEST_MS_MAX}`,
-      ...files(folder),
+      ...files(folder, which),
     ]),
 });
 const browserTests = (name, which, start, lane = MEDIA) => {
-  const tests = files('web/tests').filter((it) => which.test(it));
+  const tests = files('web/tests', which);
   return {
     name,
     lane,
@@ -213,16 +215,17 @@ const suites = [
       }),
   },
   // Most of these wait for timers, so more of them than cores run at once.
-  nodeTests('tests/service', 4, NODES),
+  nodeTests('tests/service', 4, LOSSES),
   // Outages under load: one at a time.
-  nodeTests('tests/postgres', 1, MEDIA),
+  nodeTests('tests/postgres', 1, LOSSES),
   // Browsers and outages that are timed: no other suite runs beside it, and of its files no more than cores.
   nodeTests('tests/livekit', 2),
-  nodeTests('tests/coturn', 1, MEDIA),
+  nodeTests('tests/coturn', 1, LOSSES),
   // A failover under load takes longer than it takes: one at a time.
-  nodeTests('tests/redis', 1, MEDIA),
-  // Several nodes, a Redis Cluster and Postgres: one at a time.
-  nodeTests('tests/cluster', 1, NODES),
+  nodeTests('tests/redis', 1, LOSSES),
+  // Several nodes, a Redis Cluster and Postgres: one at a time. What takes a quarter of that time goes beside the rest.
+  nodeTests('tests/cluster', 1, NODES, { which: /^(?!kills\.)/ }),
+  nodeTests('tests/cluster', 1, LOSSES, { name: 'tests/cluster, kills', which: /^kills\./ }),
   {
     name: 'web',
     here: existsSync(join(ROOT, 'web/package.json')),
@@ -282,7 +285,7 @@ async function runAll(lane) {
 }
 
 await runAll(undefined);
-const lanes = [MEDIA, NODES].filter((lane) => chosen.some((it) => it.lane === lane));
+const lanes = [MEDIA, NODES, LOSSES].filter((lane) => chosen.some((it) => it.lane === lane));
 together = lanes.length > 1;
 await Promise.all(lanes.map(runAll));
 for (const it of failed) console.log(`\n${it}`);
