@@ -206,13 +206,13 @@ impl App {
         call: CallId,
         found: Option<Found>,
     ) -> Result<bool, AppError> {
-        let lost = found.is_none();
-        let over = match found.filter(|it| !it.snapshot.is_empty()) {
-            None if lost && let Some(by) = self.said_by(cluster, user, call).await? => {
-                // Redis may have lost it: whoever said so knows.
-                return self.holds_there(cluster, user, call, &by).await;
-            }
-            None => true,
+        let over = match found {
+            // Redis may have lost it: whoever said so knows.
+            None => match self.said_by(cluster, user, call).await? {
+                Some(by) => return self.holds_there(cluster, user, call, &by).await,
+                None => true,
+            },
+            Some(found) if found.snapshot.is_empty() => true,
             Some(found) => {
                 Box::pin(self.lay(cluster, call, &found)).await?;
                 let was = serde_json::from_slice::<Call>(&found.snapshot).map_or(0, |it| it.epoch);

@@ -156,7 +156,7 @@ pub(super) async fn remind(app: &Arc<App>) {
             digests.entry(node).or_default().push(numbered);
         }
         for (node, mut calls) in digests {
-            calls.sort_unstable_by_key(|(call, ..)| *call);
+            calls.sort_unstable_by_key(|(call, _)| *call);
             for some in calls.chunks(REMINDED_MAX) {
                 let body = serde_json::to_vec(&Digest(some.to_vec())).unwrap_or_default();
                 let nil = CallId(uuid::Uuid::nil());

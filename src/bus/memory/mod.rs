@@ -186,9 +186,8 @@ impl Net {
     /// It does again; what came in between is lost, and it is told so.
     pub(crate) fn mend(&self, node: &NodeId) {
         let mut world = self.0.world.lock();
-        if world.cut.remove(node).is_some() {
-            world.put(node, Incoming::Gap);
-        }
+        world.cut.remove(node);
+        world.put(node, Incoming::Gap);
     }
 
     pub(crate) fn mend_all(&self) {
@@ -209,11 +208,6 @@ impl Net {
         if let Some(master) = world.away.take() {
             world.store.take_part(&by.0, master);
         }
-    }
-
-    /// The node has found the way to all masters again.
-    pub(crate) fn reconnect(&self, node: &NodeId) {
-        self.0.world.lock().put(node, Incoming::Gap);
     }
 
     /// The process is gone: its mailbox closes, and it changes nothing any more.

@@ -8,6 +8,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::stories::{A, B, call_of_three, join, read, stands, start, town};
+use super::town::Town;
 use crate::app::error::Code;
 use crate::app::fixture::{Device, user};
 use crate::bus::letter::{Kind, Letter};
@@ -46,13 +47,20 @@ async fn a_last_letter_that_is_lost_is_made_up_for_within_two_seconds() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn who_has_left_is_told_so_once_where_the_word_of_it_was_lost() {
+/// A town with a call of three, and the device that carl has at the node that does not have the call: it has heard all
+/// there was.
+async fn overheard() -> (Town, CallId, Device) {
     let town = town().await;
     let device = Device::connect(town.at(B), "carl");
     let call = call_of_three(&town).await;
     town.pass(Duration::from_secs(1)).await;
     drop(device.heard());
+    (town, call, device)
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_left_is_told_so_once_where_the_word_of_it_was_lost() {
+    let (town, call, device) = overheard().await;
     town.net.fail(Faults { lost: 1000, ..Faults::default() });
     let app = Arc::clone(town.at(A));
     town.work(async move { app.end(call, &user("carl")).await.unwrap() }).await;
@@ -64,11 +72,7 @@ async fn who_has_left_is_told_so_once_where_the_word_of_it_was_lost() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_redis_has_lost_is_not_over_as_long_as_its_owner_says_otherwise() {
-    let town = town().await;
-    let device = Device::connect(town.at(B), "carl");
-    let call = call_of_three(&town).await;
-    town.pass(Duration::from_secs(1)).await;
-    drop(device.heard());
+    let (town, call, device) = overheard().await;
     let a = town.nodes[A].id.clone();
     town.net.cut(&a);
     let app = Arc::clone(town.at(A));
@@ -77,7 +81,7 @@ async fn a_call_that_redis_has_lost_is_not_over_as_long_as_its_owner_says_otherw
     town.net.restore(&Saved::nothing());
     // What the owner tells comes before it has brought the call to Redis again.
     let (epoch, seq) = read(&town, A, call, |it| (it.epoch, it.seq));
-    let body = json!([[call, {"epoch": epoch, "seq": seq, "places": 0}, false]]);
+    let body = json!([[call, {"epoch": epoch, "seq": seq, "places": 0, "over": false}]]);
     let (id, prev, to, body) = (0, 0, Vec::new(), Bytes::from(body.to_string()));
     let nobody = CallId(Uuid::nil());
     let letter =

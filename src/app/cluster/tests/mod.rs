@@ -161,7 +161,6 @@ async fn mend_each(town: &Town, life: &mut Life) {
         let node = nodes.swap_remove(life.chance.below(nodes.len()));
         life.note(&format!("{node} is back"));
         town.net.mend(&node);
-        town.net.reconnect(&node);
         for _ in 0..life.chance.below(30) {
             step(town, life, Some(&Trouble::CutAll)).await;
         }
