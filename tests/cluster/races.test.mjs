@@ -176,6 +176,8 @@ test('eight at three nodes who all change at once hear the same story in the sam
   );
   await Promise.all(others.map(([it]) => it.join(call)));
   const toggles = 25;
+  const asked = () => all.reduce((sum, [, device]) => sum + device.asked, 0);
+  const before = asked();
   await Promise.all(
     all.flatMap(([, device]) =>
       Array.from({ length: toggles }, (_, index) =>
@@ -183,6 +185,7 @@ test('eight at three nodes who all change at once hear the same story in the sam
       ),
     ),
   );
+  const again = asked() - before - all.length * toggles;
   await deviceA.do('call:end', { callId: call.id });
   const stories = await Promise.all(
     all.map(async ([, device]) => {
@@ -191,7 +194,9 @@ test('eight at three nodes who all change at once hear the same story in the sam
     }),
   );
   const told = stories[0].filter((it) => it.includes('call:participant_updated'));
-  assert.equal(told.length, all.length * toggles);
+  // What was not answered in time was perhaps done all the same, and once more when it was asked for again.
+  const excess = told.length - all.length * toggles;
+  assert.ok(excess >= 0 && excess <= again, `${told.length} told, ${again} asked for again`);
   for (const it of stories) assert.deepEqual(it, stories[0]);
 });
 

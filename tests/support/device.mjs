@@ -17,6 +17,8 @@ export class Device {
   log = [];
   /** Whether to acknowledge `call:incoming`, which says that the device rings. */
   rings = true;
+  /** How often it has asked for something, again included. */
+  asked = 0;
   #taken = new Set();
   #waiting = new Set();
 
@@ -85,6 +87,7 @@ export class Device {
 
   /** Sends an event and gives its acknowledgement. */
   ask(event, data) {
+    this.asked += 1;
     return this.socket.timeout(SLACK * PATIENCE).emitWithAck(event, data);
   }
 
