@@ -74,6 +74,9 @@ struct News<'a> {
     members: Vec<Member>,
     /// The number of this word on them.
     places: u64,
+    /// How often it had to be looked at anew, this time included.
+    #[serde(default)]
+    anew: u64,
     #[serde(borrow)]
     events: Vec<Telling<'a>>,
 }
@@ -122,7 +125,7 @@ impl App {
         let people = || self.members(cluster, told);
         let (extent, members) = if told.over {
             cluster.views.end(told.call, number);
-            (Extent { epoch: told.epoch, seq: told.seq, places: 0 }, people())
+            (Extent { epoch: told.epoch, seq: told.seq, places: 0, anew: 0 }, people())
         } else {
             cluster.views.tell((told.call, cluster.me()), number, told.word, people)
         };
@@ -151,7 +154,8 @@ impl App {
         }
         for (node, events) in letters {
             let (over, members) = (told.over, members.clone());
-            let news = News { over, sync, members, places: extent.places, events };
+            let Extent { places, anew, .. } = extent;
+            let news = News { over, sync, members, places, anew, events };
             cluster.tell_news(told, (&node, extent), &news);
         }
     }
@@ -177,8 +181,8 @@ impl App {
             cluster.keeping.check(letter.call, epoch, letter.epoch);
             return;
         }
-        let (members, tells) = ((news.members.as_slice(), news.places), !news.events.is_empty());
-        let (reading, before) = cluster.views.take(letter, members, tells);
+        let of = (news.members.as_slice(), news.places, news.anew);
+        let (reading, before) = cluster.views.take(letter, of, !news.events.is_empty());
         if reading == Reading::Old {
             return;
         }

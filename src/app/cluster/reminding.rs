@@ -24,7 +24,7 @@ const REMIND: Duration = Duration::from_secs(2);
 const LATELY: Duration = Duration::from_secs(10);
 /// How often nodes are reminded of a call that is over.
 const OVER_TIMES: u32 = 5;
-/// Calls in one reminder: some 40 bytes each.
+/// Calls in one reminder: some 110 bytes each.
 const REMINDED_MAX: usize = 1000;
 
 /// How far calls have been told to the receiver.
@@ -57,7 +57,7 @@ struct Reminder {
 
 impl Over {
     pub(super) fn note(&self, told: &Told, nodes: Nodes) {
-        let extent = Extent { epoch: told.epoch, seq: told.seq, places: 0 };
+        let extent = Extent { epoch: told.epoch, seq: told.seq, places: 0, anew: 0 };
         let call = (told.call, Reach { told: extent, over: true });
         let people = told.people.iter().map(|(user, ..)| user.clone()).collect();
         self.0.lock().push(Reminder { call, nodes, people, times: OVER_TIMES });
@@ -146,7 +146,7 @@ pub(super) async fn remind(app: &Arc<App>) {
         for view in &cluster.views.0 {
             if view.owner == *cluster.me() && view.changed.elapsed() < LATELY {
                 for (node, seq, places) in cluster.keeping.told(*view.key()) {
-                    let told = Extent { epoch: view.epoch, seq, places };
+                    let told = Extent { epoch: view.epoch, seq, places, anew: view.anew };
                     let reach = Reach { told, over: false };
                     digests.entry(node).or_default().push((*view.key(), reach));
                 }

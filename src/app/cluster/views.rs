@@ -53,6 +53,9 @@ pub(super) struct View {
     /// The number of the owner's word on who its people are and where: it grows within an ownership with every
     /// change of that, as letters of the same event may overtake each other.
     places: u64,
+    /// How often those who know it had to look at it anew within its ownership. It has a number of its own: a later letter
+    /// bears those of events and places, and would hide that one was lost which said this alone.
+    pub(super) anew: u64,
     /// It may have another owner by now.
     pub(super) doubtful: bool,
     pub(super) members: Vec<Member>,
@@ -97,12 +100,15 @@ pub(super) enum Reading {
 /// A call, and the number of its last event in its ownership.
 pub(super) type Last = (CallId, (u64, u64));
 
-/// How far a call has been told: in which ownership, up to which event, and up to which word on where its people are.
+/// How far a call has been told: in which ownership, up to which event, up to which word on where its people are, and
+/// how often those who know it had to look at it anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Extent {
     pub(super) epoch: u64,
     pub(super) seq: u64,
     pub(super) places: u64,
+    #[serde(default)]
+    pub(super) anew: u64,
 }
 
 /// One call's view, for as long as it is held.
@@ -133,7 +139,9 @@ impl Views {
     pub(super) fn is_behind(&self, call: CallId, told: Extent) -> bool {
         let number = (told.epoch, told.seq);
         match self.0.get(&call) {
-            Some(it) if it.epoch == told.epoch => it.seq < told.seq || it.places < told.places,
+            Some(it) if it.epoch == told.epoch => {
+                it.seq < told.seq || it.places < told.places || it.anew < told.anew
+            }
             Some(it) => it.epoch < told.epoch,
             None => self.1.get(&call).is_none_or(|it| it < number),
         }
@@ -171,20 +179,23 @@ impl Views {
     pub(super) fn take(
         &self,
         letter: &Letter,
-        (members, places): (&[Member], u64),
+        (members, places, anew): (&[Member], u64, u64),
         tells: bool,
     ) -> Read {
         let said = (letter.epoch, letter.seq);
         let reading = match self.0.get(&letter.call) {
             None if self.1.get(&letter.call).is_some_and(|it| said <= it) => Reading::Old,
             // What was before is told in another way to one who comes new, unless it was told already.
-            None if letter.prev > 0 => Reading::Gap,
+            None if letter.prev > 0 || anew > 0 => Reading::Gap,
             None => Reading::Next,
             Some(view) => {
                 let known = (view.epoch, view.seq);
                 if said < known || (said == known && tells) {
                     Reading::Old
-                } else if letter.epoch > view.epoch || (letter.prev != view.seq && said != known) {
+                } else if letter.epoch > view.epoch
+                    || (letter.prev != view.seq && said != known)
+                    || anew > view.anew
+                {
                     // What the last owner has told may be more than the new one knows, or less.
                     Reading::Gap
                 } else {
@@ -200,6 +211,7 @@ impl Views {
         if view.epoch != letter.epoch || view.places <= places {
             (view.members, view.places) = (members.to_vec(), places);
         }
+        view.anew = if view.epoch == letter.epoch { view.anew.max(anew) } else { anew };
         view.owner = letter.from.clone();
         (view.epoch, view.seq, view.doubtful) = (letter.epoch, letter.seq, false);
         view.changed = Instant::now();
@@ -208,8 +220,7 @@ impl Views {
 
     /// Our own call is about to be told of: how far, and who its `people` are at this moment. Where nothing has happened, up to
     /// the last event that was told, if any was; that of the call may be of a change which is not durable yet, and would be
-    /// taken for one that was told when it comes. That it has to be looked at anew counts as a change of where its people
-    /// are, so that whoever misses it finds out.
+    /// taken for one that was told when it comes.
     pub(super) fn tell(
         &self,
         (call, me): (CallId, &NodeId),
@@ -222,15 +233,16 @@ impl Views {
         let mut view = self.open(call, me, (epoch, seq));
         let members = people();
         if view.epoch != epoch {
-            (view.epoch, view.seq, view.places) = (epoch, seq, 0);
+            (view.epoch, view.seq, view.places, view.anew) = (epoch, seq, 0, 0);
         }
-        if view.places == 0 || view.members != members || word == Word::Anew {
+        view.anew += u64::from(word == Word::Anew);
+        if view.places == 0 || view.members != members {
             view.places += 1;
             view.members.clone_from(&members);
         }
         view.seq = view.seq.max(seq);
         (view.owner, view.doubtful, view.changed) = (me.clone(), false, Instant::now());
-        (Extent { epoch, seq: view.seq, places: view.places }, members)
+        (Extent { epoch, seq: view.seq, places: view.places, anew: view.anew }, members)
     }
 
     fn open(&self, call: CallId, owner: &NodeId, (epoch, seq): (u64, u64)) -> Viewed<'_> {
@@ -239,6 +251,7 @@ impl Views {
             epoch,
             seq,
             places: 0,
+            anew: 0,
             doubtful: false,
             members: Vec::new(),
             signalers: SmallVec::new(),
@@ -267,17 +280,26 @@ mod tests {
     }
 
     fn take(views: &Views, (epoch, seq, prev): (u64, u64, u64), of: (&[&str], u64)) -> Reading {
+        take_anew(views, (epoch, seq, prev), of, 0)
+    }
+
+    fn take_anew(
+        views: &Views,
+        (epoch, seq, prev): (u64, u64, u64),
+        of: (&[&str], u64),
+        anew: u64,
+    ) -> Reading {
         let (from, to, body) = (node("owner"), Vec::new(), Bytes::new());
         let letter =
             Letter { kind: Kind::News, id: 0, from, call: CALL, epoch, seq, prev, to, body };
-        views.take(&letter, (&at(of.0), of.1), false).0
+        views.take(&letter, (&at(of.0), of.1, anew), false).0
     }
 
     #[test]
     fn a_later_word_on_where_somebody_is_stands_whatever_comes_after_it() {
         let views = Views::default();
         let there = || views.0.get(&CALL).unwrap().members.clone();
-        let extent = |seq, places| Extent { epoch: 1, seq, places };
+        let extent = |seq, places| Extent { epoch: 1, seq, places, anew: 0 };
         assert_eq!(take(&views, (1, 4, 0), (&["a"], 1)), Reading::Next);
         assert!(views.is_behind(CALL, extent(4, 2)) && !views.is_behind(CALL, extent(4, 1)));
         assert_eq!(take(&views, (1, 4, 4), (&["b"], 3)), Reading::Next);
@@ -297,22 +319,46 @@ mod tests {
     }
 
     #[test]
+    fn whoever_missed_that_a_call_is_to_be_looked_at_anew_sees_it_by_any_later_word() {
+        let views = Views::default();
+        let extent = |epoch, anew| Extent { epoch, seq: 4, places: 2, anew };
+        assert_eq!(take_anew(&views, (1, 4, 0), (&["a"], 2), 0), Reading::Next);
+        assert!(views.is_behind(CALL, extent(1, 1)) && !views.is_behind(CALL, extent(1, 0)));
+        assert_eq!(take_anew(&views, (1, 4, 4), (&["a"], 2), 1), Reading::Gap);
+        assert!(!views.is_behind(CALL, extent(1, 1)));
+        assert_eq!(take_anew(&views, (1, 4, 4), (&["b"], 3), 1), Reading::Next, "it has looked");
+        assert_eq!(take_anew(&views, (1, 5, 4), (&["b"], 3), 0), Reading::Next, "overtaken");
+        assert!(!views.is_behind(CALL, extent(1, 1)) && views.is_behind(CALL, extent(1, 2)));
+        assert_eq!(
+            take_anew(&views, (2, 1_000_006, 0), (&["c"], 2), 0),
+            Reading::Gap,
+            "another owner"
+        );
+        assert!(!views.is_behind(CALL, extent(2, 0)), "which counts by itself");
+        assert_eq!(
+            take_anew(&Views::default(), (1, 0, 0), (&["a"], 2), 1),
+            Reading::Gap,
+            "never told"
+        );
+    }
+
+    #[test]
     fn an_owner_counts_its_words_and_never_tells_less_than_it_told() {
         let (views, me) = (Views::default(), node("me"));
         let tell = |number, word, at: Vec<Member>| {
             let (extent, members) = views.tell((CALL, &me), number, word, || at);
-            (extent.seq, extent.places, members.len())
+            (extent.seq, extent.places, extent.anew, members.len())
         };
-        assert_eq!(tell((1, 3), Word::News, at(&["a"])), (3, 1, 1));
-        assert_eq!(tell((1, 4), Word::News, at(&["a"])), (4, 1, 1), "they are where they were");
-        assert_eq!(tell((1, 6), Word::Again, at(&["b"])), (4, 2, 1), "6 is not durable yet");
-        assert_eq!(tell((1, 3), Word::News, at(&["b"])), (4, 2, 1));
-        assert_eq!(tell((1, 4), Word::Anew, at(&["b"])), (4, 3, 1));
+        assert_eq!(tell((1, 3), Word::News, at(&["a"])), (3, 1, 0, 1));
+        assert_eq!(tell((1, 4), Word::News, at(&["a"])), (4, 1, 0, 1), "they are where they were");
+        assert_eq!(tell((1, 6), Word::Again, at(&["b"])), (4, 2, 0, 1), "6 is not durable yet");
+        assert_eq!(tell((1, 3), Word::News, at(&["b"])), (4, 2, 0, 1));
+        assert_eq!(tell((1, 4), Word::Anew, at(&["b"])), (4, 2, 1, 1));
         assert_eq!(
             tell((9, 1_000_004), Word::Again, at(&["b"])),
-            (0, 1, 1),
+            (0, 1, 0, 1),
             "nothing was told yet"
         );
-        assert_eq!(tell((9, 1_000_004), Word::News, at(&["b"])), (1_000_004, 1, 1));
+        assert_eq!(tell((9, 1_000_004), Word::News, at(&["b"])), (1_000_004, 1, 0, 1));
     }
 }

@@ -71,6 +71,28 @@ async fn who_has_left_is_told_so_once_where_the_word_of_it_was_lost() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_next_word_or_digest_makes_up_for_a_lost_one_that_a_call_is_to_be_looked_at_anew() {
+    let (town, call, device) = overheard().await;
+    for another_word in [true, false] {
+        town.net.fail(Faults { lost: 1000, ..Faults::default() });
+        town.at(A).retell(town.nodes[A].cluster(), call, true);
+        town.pass(Duration::from_millis(50)).await;
+        town.net.fail(Faults::default());
+        assert_eq!(device.names(), Vec::<String>::new(), "it was lost");
+        if another_word {
+            town.at(A).retell(town.nodes[A].cluster(), call, false);
+        }
+        town.pass(Duration::from_millis(if another_word { 50 } else { 2100 })).await;
+        let names = device.names();
+        assert!(names.last().is_some_and(|it| it == "call:sync"), "{another_word}: {names:?}");
+        town.pass(Duration::from_secs(4)).await;
+        drop(device.heard());
+        town.pass(Duration::from_secs(6)).await;
+        assert_eq!(device.names(), Vec::<String>::new(), "once it has looked, it knows");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_that_redis_has_lost_is_not_over_as_long_as_its_owner_says_otherwise() {
     let (town, call, device) = overheard().await;
     let a = town.nodes[A].id.clone();
