@@ -65,18 +65,20 @@ impl App {
         other: CallId,
     ) -> Result<(), AppError> {
         let Some(ours) = self.joined_since(call, user) else { return Ok(()) };
-        let Some(found) = cluster.bus.call(other).await?.filter(|it| !it.over) else {
-            return Ok(());
+        let theirs = match cluster.bus.call(other).await?.filter(|it| !it.over) {
+            Some(found) if found.owner == *cluster.me() => self.joined_since(other, user),
+            Some(found) if cluster.peers.is_living(&found.owner) => {
+                let asked = (user, &Errand::JoinedSince);
+                let told =
+                    self.ask_node(cluster, &found.owner, Command::about(other), asked).await?;
+                told.and_then(|it| serde_json::from_str(it.get()).ok()).flatten()
+            }
+            Some(_) | None => None,
         };
-        let theirs = if found.owner == *cluster.me() {
-            self.joined_since(other, user)
-        } else if cluster.peers.is_living(&found.owner) {
-            let asked = (user, &Errand::JoinedSince);
-            let told = self.ask_node(cluster, &found.owner, Command::about(other), asked).await?;
-            told.and_then(|it| serde_json::from_str(it.get()).ok()).flatten()
-        } else {
-            None
-        };
+        if theirs.is_none() {
+            // Whoever was to let them in there may know nothing of it any more: then Redis says so for hours.
+            return self.holds(cluster, user, other).await.map(drop);
+        }
         let later = theirs.is_some_and(|it| (it, other) > (ours, call));
         // Meanwhile all may have changed.
         if !later

@@ -144,3 +144,22 @@ async fn who_joins_another_call_when_redis_has_forgotten_one_is_in_the_later_one
     // Those whom Redis has not forgotten to be in a call stay in it.
     assert!(read(&town, A, earlier, |it| it.is_joined(&user("carl"))));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_was_claimed_for_in_vain_is_not_where_they_are_when_redis_goes_back_to_it() {
+    let town = town().await;
+    let (anna, in_vain) = (user("anna"), CallId(Uuid::from_u128(7)));
+    let (b, bus) = (town.nodes[B].id.clone(), town.nodes[B].cluster().bus.clone());
+    bus.join(&anna, in_vain, None).await.unwrap();
+    let saved = town.net.save();
+    bus.withdraw(&b, &anna, in_vain).await.unwrap();
+    let call = town.work(start(Arc::clone(town.at(A)), "anna", &["bob", "carl"])).await.unwrap();
+    town.pass(Duration::from_secs(1)).await;
+    town.net.cut_all();
+    town.net.restore(&saved);
+    town.net.mend_all();
+    town.pass(Duration::from_secs(3)).await;
+    let known = bus.user(&anna).await.unwrap();
+    assert_eq!(known.joined, Some(call));
+    assert!(read(&town, A, call, |it| it.is_joined(&anna)));
+}
