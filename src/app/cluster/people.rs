@@ -265,16 +265,15 @@ impl App {
                 drop(Box::pin(self.lay(cluster, call, &found)).await);
                 None
             }
-            Some(found) if !found.over => {
-                let it: Call = serde_json::from_slice(&found.snapshot).ok()?;
-                let told = self.heard_by(&it, user)?;
-                if !heard.contains(&&found.owner) {
-                    return Some((call, told));
-                }
+            Some(found) if !found.over && heard.contains(&&found.owner) => {
                 // Redis may have gone back to when it was so: its owner puts that right.
                 let asked = (user, &Errand::Holds);
                 drop(self.ask_node(cluster, &found.owner, Command::about(call), asked).await);
                 None
+            }
+            Some(found) if !found.over => {
+                let it: Call = serde_json::from_slice(&found.snapshot).ok()?;
+                Some((call, self.heard_by(&it, user)?))
             }
             // Redis may have lost it: its owner knows.
             None if by != cluster.me()

@@ -163,3 +163,22 @@ async fn what_somebody_was_claimed_for_in_vain_is_not_where_they_are_when_redis_
     assert_eq!(known.joined, Some(call));
     assert!(read(&town, A, call, |it| it.is_joined(&anna)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_had_left_a_call_that_redis_takes_to_go_on_has_its_owner_put_that_right() {
+    let town = town().await;
+    let (call, anna, carl) = (call_of_three(&town).await, user("anna"), user("carl"));
+    let app = Arc::clone(town.at(A));
+    town.work(async move { app.end(call, &carl).await.unwrap() }).await;
+    let saved = town.net.save();
+    let app = Arc::clone(town.at(A));
+    town.work(async move { app.end(call, &anna).await.unwrap() }).await;
+    town.pass(Duration::from_secs(1)).await;
+    // Nobody has noticed.
+    town.net.restore(&saved);
+    let bus = town.nodes[B].cluster().bus.clone();
+    assert!(!bus.call(call).await.unwrap().unwrap().over);
+    let _device = Device::connect(town.at(B), "carl");
+    town.pass(Duration::from_secs(1)).await;
+    assert!(bus.call(call).await.unwrap().unwrap().over);
+}
