@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use fastrand::Rng;
 use parking_lot::Mutex;
 
 use crate::app::App;
 use crate::app::error::{AppError, Code};
-use crate::app::fixture::{Chance, Device, House, call_of, identity, request, user};
+use crate::app::fixture::{Device, House, call_of, identity, request, user};
 use crate::app::starting::Origin;
 use crate::app::tending::tend;
 use crate::call::command::Command;
@@ -42,7 +43,7 @@ struct World {
 struct Client {
     world: World,
     name: &'static str,
-    chance: Chance,
+    chance: Rng,
     device: Device,
     last_seq: HashMap<String, u64>,
 }
@@ -62,12 +63,12 @@ impl Client {
     fn new(world: &World, name: &'static str, seed: u64) -> Self {
         let device = Device::connect(&world.app, name);
         let (world, last_seq) = (world.clone(), HashMap::new());
-        Self { world, name, chance: Chance(seed), device, last_seq }
+        Self { world, name, chance: Rng::with_seed(seed), device, last_seq }
     }
 
     fn other(&mut self) -> &'static str {
         let others: Vec<_> = USERS.into_iter().filter(|it| *it != self.name).collect();
-        others[self.chance.below(others.len())]
+        others[self.chance.usize(..others.len())]
     }
 
     /// One of the newest calls.
@@ -76,7 +77,7 @@ impl Client {
         let newest = &known[known.len().saturating_sub(4)..];
         match newest {
             [] => CallId(uuid::Uuid::nil()),
-            newest => newest[self.chance.below(newest.len())],
+            newest => newest[self.chance.usize(..newest.len())],
         }
     }
 
@@ -107,8 +108,8 @@ impl Client {
         const OUT: [Code; 3] = [Code::Forbidden, Code::CallOver, Code::NotFound];
         let (app, me) = (Arc::clone(&self.world.app), user(self.name));
         let (call, other) = (self.some_call(), user(self.other()));
-        let on = self.chance.below(2) == 0;
-        match self.chance.below(20) {
+        let on = self.chance.bool();
+        match self.chance.usize(..20) {
             0..3 => self.start().await,
             3..7 => {
                 let joined = app.join(call, &me, Settings::default(), None).await;
@@ -144,7 +145,7 @@ impl Client {
                 self.listen();
                 self.device.leave(&app);
                 tokio::time::sleep(Duration::from_millis(on.into())).await;
-                *self = Self::new(&self.world, self.name, self.chance.0);
+                *self = Self::new(&self.world, self.name, self.chance.u64(..));
             }
         }
     }

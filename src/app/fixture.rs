@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fastrand::Rng;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Handle;
@@ -104,18 +105,6 @@ pub(crate) fn parts(folder: &Path) -> Parts {
     }
 }
 
-/// Numbers that look like chance (xorshift), the same for the same seed.
-pub(crate) struct Chance(pub(crate) u64);
-
-impl Chance {
-    pub(crate) fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 33).unwrap() % end
-    }
-}
-
 /// The id in `{call: {id}}`.
 pub(crate) fn call_of(json: &str) -> CallId {
     let value: Value = serde_json::from_str(json).unwrap();
@@ -209,9 +198,8 @@ pub(super) fn socket() -> SocketId {
 }
 
 /// Where this thread's ids come from.
-#[derive(Clone, Copy)]
 struct Seeded {
-    chance: u64,
+    chance: Rng,
     count: u64,
 }
 
@@ -229,19 +217,14 @@ thread_local! {
 
 /// From now on the ids that this thread makes follow from `seed`.
 pub(super) fn seed_ids(seed: u64) {
-    SEEDED.set(Some(Seeded { chance: seed | 1, count: 0 }));
+    SEEDED.set(Some(Seeded { chance: Rng::with_seed(seed), count: 0 }));
 }
 
 /// For the next id, where a seed was given.
 pub(super) fn seeded() -> Option<Drawn> {
-    let Seeded { mut chance, count } = SEEDED.get()?;
+    let Seeded { mut chance, count } = SEEDED.take()?;
     let mut bytes = [0; 10];
-    for byte in &mut bytes {
-        chance ^= chance << 13;
-        chance ^= chance >> 7;
-        chance ^= chance << 17;
-        *byte = chance.to_be_bytes()[0];
-    }
+    chance.fill(&mut bytes);
     SEEDED.set(Some(Seeded { chance, count: count + 1 }));
     Some(Drawn { count, chance: bytes })
 }

@@ -17,11 +17,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fastrand::Rng;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use self::chance::{Chance, Chances};
+use self::chance::{Chances, hits};
 use self::store::{Store, master_of};
 use crate::bus::directory::{Bus, Incoming, Mailbox, Port};
 use crate::bus::error::{BusError, Kind};
@@ -71,7 +72,7 @@ type Times = [Instant; 2];
 
 struct World {
     /// What tells runs of a node apart.
-    chance: Chance,
+    chance: Rng,
     chances: Chances,
     faults: Faults,
     store: Store,
@@ -122,11 +123,9 @@ pub(crate) struct Node {
 impl Net {
     /// An empty one; needs a runtime.
     pub(crate) fn new(seed: u64) -> Self {
-        // From zero, zero follows.
-        let seed = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
         let world = World {
-            chance: Chance(seed),
-            chances: Chances { seed, all: BTreeMap::new() },
+            chance: Rng::with_seed(seed).fork(),
+            chances: Chances::of_seed(seed),
             faults: Faults::default(),
             store: Store::default(),
             begun: Instant::now(),
@@ -158,7 +157,7 @@ impl Net {
         let mut world = self.0.world.lock();
         world.count += 1;
         // Names tell who is who; chance is what tells runs apart.
-        let (count, chance) = (world.count, world.chance.below(1 << 12));
+        let (count, chance) = (world.count, world.chance.u64(..1 << 12));
         let number = u32::try_from(count << 12 | chance).unwrap();
         let me = NodeId::numbered(name, number).unwrap();
         let (sender, mailbox) = mpsc::channel(MAILBOX_MAX);
@@ -270,14 +269,14 @@ impl World {
         let Letter { kind, call, epoch, seq, prev, .. } = Letter::decode(letter.clone()).unwrap();
         (from, to, discriminant(&kind), call, (epoch, seq, prev)).hash(&mut self.seen);
         let chance = self.chances.of(from, Some(to), "");
-        if self.cut.contains_key(from) || chance.hits(faults.lost) {
+        if self.cut.contains_key(from) || hits(chance, faults.lost) {
             return;
         }
-        let copies = if chance.hits(faults.doubled) { 2 } else { 1 };
+        let copies = if hits(chance, faults.doubled) { 2 } else { 1 };
         for _ in 0..copies {
-            let overtaken = chance.hits(faults.overtaken);
+            let overtaken = hits(chance, faults.overtaken);
             let most = if overtaken { 10 * faults.late_ms } else { faults.late_ms };
-            let mut at = Instant::now() + Duration::from_millis(chance.below(most + 1));
+            let mut at = Instant::now() + Duration::from_millis(chance.u64(..=most));
             if !overtaken {
                 let last = self.last.entry((from.clone(), to.clone())).or_insert(at);
                 at = at.max(*last);
@@ -298,13 +297,15 @@ impl World {
         }
         let most = self.faults.slow_ms;
         let mut at = Instant::now();
-        if most == 0 {
+        let asked = (me.clone(), key.to_owned());
+        // What was asked while it was slow comes first, as on one connection.
+        if most == 0 && self.asked.get(&asked).is_none_or(|[_, answered]| *answered < at) {
             return Some([at; 2]);
         }
         let chance = self.chances.of(me, None, script.during());
-        let last = self.asked.entry((me.clone(), key.to_owned())).or_insert([at; 2]);
+        let last = self.asked.entry(asked).or_insert([at; 2]);
         for it in last.iter_mut() {
-            at += Duration::from_millis(chance.below(most + 1));
+            at += Duration::from_millis(chance.u64(..=most));
             // Timers of the same millisecond have no order.
             at = at.max(*it + Duration::from_millis(1));
             *it = at;
@@ -332,7 +333,7 @@ impl World {
         }
         let passed = i64::try_from(self.begun.elapsed().as_millis()).unwrap();
         let reply = self.store.run(BEGUN_MS + passed, script, key, args);
-        if self.chances.of(me, None, script.during()).hits(self.faults.unanswered) {
+        if hits(self.chances.of(me, None, script.during()), self.faults.unanswered) {
             return (ANSWER_MAX, None);
         }
         (Duration::ZERO, Some(reply))

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use fastrand::Rng;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -10,7 +11,7 @@ use super::town::Town;
 use crate::app::App;
 use crate::app::cluster::Signal;
 use crate::app::error::{AppError, Code};
-use crate::app::fixture::{Chance, Device, call_of, identity, request, user};
+use crate::app::fixture::{Device, call_of, identity, request, user};
 use crate::app::starting::Origin;
 use crate::bus::node::NodeId;
 use crate::call::id::{CallId, UserId};
@@ -108,7 +109,7 @@ impl Client {
 
 /// Everybody, and all that they did.
 pub(super) struct Life {
-    pub(super) chance: Chance,
+    pub(super) chance: Rng,
     pub(super) clients: Vec<Client>,
     pub(super) calls: Vec<CallId>,
     pub(super) told: Vec<Told>,
@@ -123,7 +124,7 @@ pub(super) struct Life {
 impl Life {
     pub(super) fn new(seed: u64) -> Self {
         Self {
-            chance: Chance(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
+            chance: Rng::with_seed(seed),
             clients: Vec::new(),
             calls: Vec::new(),
             told: Vec::new(),
@@ -146,7 +147,7 @@ impl Life {
     }
 
     pub(super) fn connect(&mut self, town: &Town, name: &'static str) {
-        let node = &town.nodes[self.chance.below(town.nodes.len())];
+        let node = &town.nodes[self.chance.usize(..town.nodes.len())];
         self.note(&format!("{name} connects to {}", node.id));
         self.clients.push(Client::connect(&node.app, &node.id, name));
     }
@@ -177,15 +178,16 @@ impl Life {
 
     fn other(&mut self, me: &str) -> &'static str {
         let others: Vec<_> = USERS.into_iter().filter(|it| *it != me).collect();
-        others[self.chance.below(others.len())]
+        others[self.chance.usize(..others.len())]
     }
 
     /// One of those that the device knows, or of the newest.
     fn some_call(&mut self, client: usize) -> Option<CallId> {
         let known: Vec<CallId> = self.clients[client].known.iter().copied().collect();
         let newest = &self.calls[self.calls.len().saturating_sub(3)..];
-        let from = if !known.is_empty() && self.chance.below(5) > 0 { &known[..] } else { newest };
-        (!from.is_empty()).then(|| from[self.chance.below(from.len())])
+        let from =
+            if !known.is_empty() && self.chance.usize(..5) > 0 { &known[..] } else { newest };
+        (!from.is_empty()).then(|| from[self.chance.usize(..from.len())])
     }
 
     /// Somebody does something.
@@ -193,17 +195,17 @@ impl Life {
         if self.clients.is_empty() {
             return;
         }
-        let index = self.chance.below(self.clients.len());
+        let index = self.chance.usize(..self.clients.len());
         let name = self.clients[index].name;
-        if self.chance.below(12) == 0 {
+        if self.chance.usize(..12) == 0 {
             let name = self.disconnect(town, index);
             return self.connect(town, name);
         }
         let call = self.some_call(index);
-        let wish = match self.chance.below(20) {
+        let wish = match self.chance.usize(..20) {
             0..4 if name != OUTSIDER => {
                 let mut others = vec![self.other(name)];
-                for _ in 0..self.chance.below(3) {
+                for _ in 0..self.chance.usize(..3) {
                     let other = self.other(name);
                     if !others.contains(&other) {
                         others.push(other);
@@ -216,7 +218,7 @@ impl Life {
             12 => Wish::Decline,
             13 => Wish::Invite(self.other(name)),
             14 => Wish::Remove(self.other(name)),
-            15 => Wish::Set(self.chance.below(2) == 0),
+            15 => Wish::Set(self.chance.bool()),
             16 => Wish::Rings,
             _ => Wish::Signal(self.other(name), self.clients[index].device.outlet.id()),
         };

@@ -67,7 +67,7 @@ impl Town {
 }
 
 fn letters(life: &mut Life) -> Faults {
-    let mut some = |most| u64::try_from(life.chance.below(most)).unwrap();
+    let mut some = |most| life.chance.u64(..most);
     match some(5) {
         0 => Faults { late_ms: some(40), ..Faults::default() },
         1 => Faults { lost: some(200), late_ms: some(20), ..Faults::default() },
@@ -86,9 +86,9 @@ fn letters(life: &mut Life) -> Faults {
 }
 
 async fn begin(town: &mut Town, life: &mut Life) -> Trouble {
-    let index = life.chance.below(town.nodes.len());
+    let index = life.chance.usize(..town.nodes.len());
     let node = town.nodes[index].id.clone();
-    match life.chance.below(8) {
+    match life.chance.usize(..8) {
         0 | 1 => {
             life.note(&format!("{node} is cut off"));
             town.net.cut(&node);
@@ -104,18 +104,18 @@ async fn begin(town: &mut Town, life: &mut Life) -> Trouble {
             let name = town.nodes[index].name;
             let folder = town.kill(index);
             life.give_up(&node);
-            Trouble::Dead(name, (life.chance.below(3) > 0).then_some(folder))
+            Trouble::Dead(name, (life.chance.usize(..3) > 0).then_some(folder))
         }
         5 => {
-            let empty = life.chance.below(3) == 0;
+            let empty = life.chance.usize(..3) == 0;
             life.note(&format!("Redis will go back, to nothing: {empty}"));
             Trouble::Back(if empty { Saved::nothing() } else { town.net.save() })
         }
         6 => {
-            let master = life.chance.below(usize::try_from(MASTERS).unwrap());
+            let master = life.chance.usize(..usize::try_from(MASTERS).unwrap());
             life.note(&format!("master {master} is away"));
             let saved = town.net.save();
-            for _ in 0..life.chance.below(4) {
+            for _ in 0..life.chance.usize(..4) {
                 life.act(town);
                 step(town, life, None).await;
             }
@@ -158,10 +158,10 @@ async fn end(town: &mut Town, life: &mut Life, trouble: Trouble) {
 async fn mend_each(town: &Town, life: &mut Life) {
     let mut nodes: Vec<NodeId> = town.nodes.iter().map(|it| it.id.clone()).collect();
     while !nodes.is_empty() {
-        let node = nodes.swap_remove(life.chance.below(nodes.len()));
+        let node = nodes.swap_remove(life.chance.usize(..nodes.len()));
         life.note(&format!("{node} is back"));
         town.net.mend(&node);
-        for _ in 0..life.chance.below(30) {
+        for _ in 0..life.chance.usize(..30) {
             step(town, life, Some(&Trouble::CutAll)).await;
         }
     }
@@ -174,13 +174,13 @@ async fn step(town: &Town, life: &mut Life, trouble: Option<&Trouble>) {
 }
 
 async fn round(town: &mut Town, life: &mut Life) {
-    if life.chance.below(2) == 0 {
+    if life.chance.bool() {
         let faults = letters(life);
         life.note(&format!("{faults:?}"));
         town.net.fail(faults);
     }
-    let (before, during) = (life.chance.below(20), 20 + life.chance.below(160));
-    let busy = 1 + life.chance.below(3);
+    let (before, during) = (life.chance.usize(..20), 20 + life.chance.usize(..160));
+    let busy = 1 + life.chance.usize(..3);
     for _ in 0..before {
         life.act(town);
         step(town, life, None).await;
@@ -191,7 +191,7 @@ async fn round(town: &mut Town, life: &mut Life) {
         if index % 8 == 7 {
             life.reconnect(town);
         }
-        if life.chance.below(10) < busy {
+        if life.chance.usize(..10) < busy {
             life.act(town);
         }
         step(town, life, Some(&trouble)).await;
