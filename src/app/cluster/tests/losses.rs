@@ -167,12 +167,12 @@ async fn what_somebody_was_claimed_for_in_vain_is_not_where_they_are_when_redis_
 #[tokio::test(start_paused = true)]
 async fn who_had_left_a_call_that_redis_takes_to_go_on_has_its_owner_put_that_right() {
     let town = town().await;
-    let (call, anna, carl) = (call_of_three(&town).await, user("anna"), user("carl"));
+    let call = call_of_three(&town).await;
     let app = Arc::clone(town.at(A));
-    town.work(async move { app.end(call, &carl).await.unwrap() }).await;
+    town.work(async move { app.end(call, &user("carl")).await.unwrap() }).await;
     let saved = town.net.save();
     let app = Arc::clone(town.at(A));
-    town.work(async move { app.end(call, &anna).await.unwrap() }).await;
+    town.work(async move { app.end(call, &user("anna")).await.unwrap() }).await;
     town.pass(Duration::from_secs(1)).await;
     // Nobody has noticed.
     town.net.restore(&saved);
