@@ -160,7 +160,7 @@ impl App {
             return Ok(Some(facts));
         }
         // What has just ended at another node may not be in the store yet.
-        let late = self.late(id).await;
+        let late = Box::pin(self.late(id)).await;
         let told = |it: &CallFacts| !it.call.recorded || !it.call.state.is_terminal();
         if late.as_ref().is_some_and(told) {
             return Ok(late);
@@ -174,11 +174,19 @@ impl App {
         Ok(Some(late))
     }
 
-    /// The facts of a call that another node has, or had until lately.
+    /// The facts of a call that another node has, or had until lately. Of one that has ended here Redis may not have
+    /// heard yet.
     async fn late(&self, id: CallId) -> Option<CallFacts> {
         let cluster = self.cluster()?;
         let found = cluster.bus.call(id).await.ok()??;
         let call: Call = serde_json::from_slice(&found.snapshot).ok()?;
+        if found.owner == *cluster.me() {
+            let past = self.store.local().call(id).await.ok().flatten();
+            let over = |it: &CallFacts| it.call.state.is_terminal() && it.call.epoch >= call.epoch;
+            if past.as_ref().is_some_and(over) {
+                return None;
+            }
+        }
         Some(CallFacts::of(&call, self.clock.now()))
     }
 

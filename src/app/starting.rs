@@ -214,6 +214,7 @@ impl App {
         id: CallId,
         user: &UserId,
     ) -> Result<Box<RawValue>, AppError> {
+        self.until_made(id).await?;
         self.until_durable(id).await?;
         let facts = self.own_facts(id, user).await?;
         if facts.call.end_reason == Some(EndReason::Failed) {

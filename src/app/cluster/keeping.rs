@@ -40,7 +40,7 @@ struct Ours {
     latest: Option<Latest>,
     /// What Redis says of how users stand, as far as we know.
     stands: Stands,
-    /// It is being made: as long as it has no state, nothing that was claimed for it is taken back.
+    /// It is being made, and may be taken back yet: as long as it has no state, nothing that was claimed for it is.
     making: bool,
     /// Who has ended it for themselves, and when: also where that changed nothing here.
     gone: Vec<(UserId, Timestamp)>,
@@ -177,11 +177,21 @@ impl Keeping {
         self.calls.get(&call).is_some_and(|it| it.making && it.latest.is_none())
     }
 
-    /// It came to nothing: what was claimed for it is taken back.
-    pub(super) fn give_up(&self, call: CallId) {
+    /// Whether a start here has not come to its end yet: what it has made it may take back.
+    pub(super) fn is_starting(&self, call: CallId) -> bool {
+        self.calls.get(&call).is_some_and(|it| it.making)
+    }
+
+    /// It was made, and stays.
+    pub(super) fn made(&self, call: CallId) {
         if let Some(mut kept) = self.calls.get_mut(&call) {
             kept.making = false;
         }
+    }
+
+    /// It came to nothing: what was claimed for it is taken back.
+    pub(super) fn give_up(&self, call: CallId) {
+        self.made(call);
         self.touch(call);
     }
 

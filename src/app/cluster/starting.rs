@@ -96,7 +96,9 @@ impl App {
         let started = Box::pin(self.start_begun(cluster, start, call)).await;
         let kept = started.as_ref().is_ok_and(|it| it.created)
             || matches!(started, Err(AppError::Busy(_)));
-        if !kept {
+        if kept {
+            cluster.keeping.made(call);
+        } else {
             cluster.keeping.give_up(call);
             if let Some(key) = &start.key {
                 drop(cluster.bus.free_key(&start.caller.user, key, call).await);
@@ -149,6 +151,19 @@ impl App {
             cluster.bus.free_key(user, key, first).await?;
         }
         Err(BusError::new("using a key", Kind::Away).into())
+    }
+
+    /// Completes once no start here may take the call back any more: nobody is told of one before.
+    pub(in crate::app) async fn until_made(&self, call: CallId) -> Result<(), AppError> {
+        let Some(cluster) = self.cluster() else { return Ok(()) };
+        let until = Instant::now() + MAKING_WAIT;
+        while cluster.keeping.is_starting(call) {
+            if Instant::now() >= until {
+                return Err(BusError::new("waiting for a start", Kind::Away).into());
+            }
+            sleep(MAKING_PAUSE).await;
+        }
+        Ok(())
     }
 
     /// Asks for a call that may be being made just now.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::time::sleep;
 
 use super::stories::{A, B, join, read, start};
 use super::town::Town;
@@ -90,6 +91,39 @@ async fn of_many_starts_of_one_user_at_once_one_is_however_late_redis_answers() 
 async fn of_many_starts_with_one_key_at_once_one_is_and_all_are_told_of_it() {
     for seed in SLOW_TOWNS {
         assert_eq!(start_eight_times(seed, Some("tap")).await, (8, 0), "seed {seed}");
+    }
+}
+
+/// Starts a call with bob, again where the nodes could not reach each other in time, as an app does.
+async fn start_patiently(app: Arc<App>, key: &'static str) -> Result<CallId, AppError> {
+    loop {
+        let from = Origin { key: Some(key), ..Origin::default() };
+        match app.start(&identity("anna"), request(&["bob"]), from).await {
+            Ok(started) => return Ok(call_of(started.data.get())),
+            Err(error) if error.code() == Code::ClusterUnavailable => {
+                sleep(Duration::from_secs(1)).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_told_of_a_start_that_is_taken_back_as_redis_does_not_take_it_in_time() {
+    for seed in SLOW_TOWNS {
+        let town = Town::open(seed, &["a", "b"]).await;
+        town.net.fail(Faults { slow_ms: 250, ..Faults::default() });
+        let starts = (0..8).map(|index| start_patiently(Arc::clone(town.at(index % 2)), "tap"));
+        let starting = town.work(join_all(starts.collect::<Vec<_>>()));
+        let calm = async {
+            town.pass(Duration::from_secs(5)).await;
+            town.net.fail(Faults::default());
+        };
+        let (answers, ()) = tokio::join!(starting, calm);
+        let (_, came, _) = counted(answers);
+        assert_eq!(came, 8, "seed {seed}");
+        town.pass(Duration::from_secs(1)).await;
+        assert_eq!(town.at(A).live_calls() + town.at(B).live_calls(), 1, "seed {seed}");
     }
 }
 
