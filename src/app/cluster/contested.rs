@@ -75,13 +75,12 @@ impl App {
             }
             Some(_) | None => None,
         };
-        if theirs.is_none() {
+        let Some(theirs) = theirs else {
             // Whoever was to let them in there may know nothing of it any more: then Redis says so for hours.
             return self.holds(cluster, user, other).await.map(drop);
-        }
-        let later = theirs.is_some_and(|it| (it, other) > (ours, call));
+        };
         // Meanwhile all may have changed.
-        if !later
+        if (theirs, other) < (ours, call)
             || cluster.bus.user(user).await?.joined != Some(other)
             || self.joined_since(call, user) != Some(ours)
         {

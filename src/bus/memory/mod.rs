@@ -124,6 +124,7 @@ impl Net {
     /// An empty one; needs a runtime.
     pub(crate) fn new(seed: u64) -> Self {
         let world = World {
+            // A life begins with the same seed, and must not draw the same numbers.
             chance: Rng::with_seed(seed).fork(),
             chances: Chances::of_seed(seed),
             faults: Faults::default(),
